@@ -1,0 +1,323 @@
+//! The engine: connections, budgets and eviction.
+
+use std::sync::Arc;
+
+use wirespan_parser_api::{Direction, Limits};
+
+use crate::connection::{Connection, Context};
+use crate::registry::Registry;
+use crate::stats::{Stats, add};
+use crate::table::Pool;
+use crate::types::{Close, Config, ConnectionId, Nanos, Opening, Sink};
+
+/// Turns what sources see of connections into exchanges. One for each worker; nothing is shared.
+///
+/// Every call takes the capture time, and the sink for the exchanges that it completes. Directions
+/// are relative to [`Opening::client`] and [`Opening::server`] throughout, even where detection
+/// finds the peers' roles to be the other way round. Calls that name a closed connection do
+/// nothing.
+pub struct Engine {
+    registry: Arc<Registry>,
+    config: Config,
+    limits: Limits,
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    open: usize,
+    /// Heap bytes of all connections.
+    heap: usize,
+    stats: Stats,
+    pool: Pool,
+}
+
+struct Slot {
+    generation: u32,
+    connection: Option<Box<Connection>>,
+}
+
+impl Engine {
+    /// An engine without connections.
+    #[must_use]
+    pub fn new(registry: Arc<Registry>, config: Config) -> Self {
+        Self {
+            registry,
+            config,
+            limits: Limits::default(),
+            slots: Vec::new(),
+            free: Vec::new(),
+            open: 0,
+            heap: 0,
+            stats: Stats::default(),
+            pool: Pool::default(),
+        }
+    }
+
+    /// Introduces a connection.
+    ///
+    /// With [`Config::max_connections`] open, the ones that were idle longest are closed first.
+    pub fn open(&mut self, opening: &Opening, now: Nanos, out: &mut dyn Sink) -> ConnectionId {
+        if self.open >= self.config.max_connections {
+            self.evict_idle(now, out);
+        }
+        add(&mut self.stats.connections, 1);
+        self.open = self.open.saturating_add(1);
+        let connection = Some(Box::new(Connection::new(opening, now)));
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot {
+                generation: 0,
+                connection: None,
+            });
+            u32::try_from(self.slots.len().saturating_sub(1)).unwrap_or(u32::MAX)
+        });
+        let mut generation = 0;
+        if let Some(free) = self.slots.get_mut(slot as usize) {
+            free.connection = connection;
+            generation = free.generation;
+        }
+        ConnectionId { slot, generation }
+    }
+
+    /// Whether a connection is open: not closed by its source, by its end, or for want of room.
+    #[must_use]
+    pub fn is_open(&self, id: ConnectionId) -> bool {
+        self.slots
+            .get(id.slot as usize)
+            .is_some_and(|slot| slot.generation == id.generation && slot.connection.is_some())
+    }
+
+    /// Takes captured bytes of a direction. Order is free, overlaps are trimmed, the first copy of
+    /// a byte wins.
+    pub fn chunk(
+        &mut self,
+        id: ConnectionId,
+        dir: Direction,
+        offset: u64,
+        bytes: &[u8],
+        time: Nanos,
+        out: &mut dyn Sink,
+    ) {
+        self.with(id, out, |connection, cx| {
+            connection.chunk(dir, offset, bytes, time, cx);
+        });
+    }
+
+    /// Takes the news that `len` bytes from `offset` on will never come: the capture cut them off.
+    pub fn lost(
+        &mut self,
+        id: ConnectionId,
+        dir: Direction,
+        offset: u64,
+        len: u64,
+        time: Nanos,
+        out: &mut dyn Sink,
+    ) {
+        self.with(id, out, |connection, cx| {
+            connection.lost(dir, offset, len, time, cx);
+        });
+    }
+
+    /// Takes the offset from which a direction of a connection joined in the middle is read. Bytes
+    /// given before are held until then.
+    pub fn anchor(
+        &mut self,
+        id: ConnectionId,
+        dir: Direction,
+        offset: u64,
+        time: Nanos,
+        out: &mut dyn Sink,
+    ) {
+        self.with(id, out, |connection, cx| {
+            connection.anchor(dir, offset, time, cx);
+        });
+    }
+
+    /// Takes the news that the receiver of `dir` has acknowledged its bytes before `upto`. To be
+    /// called before the chunk that came with it.
+    pub fn acked(
+        &mut self,
+        id: ConnectionId,
+        dir: Direction,
+        upto: u64,
+        time: Nanos,
+        out: &mut dyn Sink,
+    ) {
+        self.with(id, out, |connection, cx| {
+            connection.acked(dir, upto, time, cx);
+        });
+    }
+
+    /// Takes the news that a direction has no bytes at or after `offset`.
+    pub fn end(
+        &mut self,
+        id: ConnectionId,
+        dir: Direction,
+        offset: u64,
+        time: Nanos,
+        out: &mut dyn Sink,
+    ) {
+        let finished = self.with(id, out, |connection, cx| {
+            connection.end(dir, offset, time, cx);
+            connection.is_finished()
+        });
+        if finished == Some(true) {
+            self.close(id, Close::Finished, time, out);
+        }
+    }
+
+    /// Closes a connection: reports what is open, and frees it.
+    pub fn close(&mut self, id: ConnectionId, how: Close, time: Nanos, out: &mut dyn Sink) {
+        let Some(slot) = self.slots.get_mut(id.slot as usize) else {
+            return;
+        };
+        if slot.generation != id.generation {
+            return;
+        }
+        let Some(mut connection) = slot.connection.take() else {
+            return;
+        };
+        slot.generation = slot.generation.wrapping_add(1);
+        self.free.push(id.slot);
+        self.open = self.open.saturating_sub(1);
+        self.heap = self.heap.saturating_sub(connection.charged);
+        connection.close(
+            how,
+            time,
+            &mut Context {
+                registry: &self.registry,
+                config: &self.config,
+                limits: &self.limits,
+                stats: &mut self.stats,
+                pool: &mut self.pool,
+                sink: out,
+            },
+        );
+    }
+
+    /// Lets capture time pass: gives up holes and requests that have waited too long. Looks at
+    /// every connection; a few times a second is enough.
+    pub fn tick(&mut self, now: Nanos, out: &mut dyn Sink) {
+        for id in self.ids() {
+            self.with(id, out, |connection, cx| connection.tick(now, cx));
+        }
+    }
+
+    /// Closes every connection: the source has ended.
+    pub fn finish(&mut self, now: Nanos, out: &mut dyn Sink) {
+        for id in self.ids() {
+            self.close(id, Close::SourceEnded, now, out);
+        }
+    }
+
+    /// The counters so far, those of open connections included.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let mut stats = self.stats.clone();
+        for slot in &self.slots {
+            if let Some(connection) = &slot.connection {
+                connection.add_counts_to(&mut stats);
+            }
+        }
+        stats
+    }
+
+    /// Heap bytes that connections hold.
+    #[must_use]
+    pub fn heap_bytes(&self) -> usize {
+        self.heap
+    }
+
+    fn ids(&self) -> Vec<ConnectionId> {
+        let open = self.slots.iter().enumerate();
+        open.filter(|(_, slot)| slot.connection.is_some())
+            .filter_map(|(index, slot)| {
+                Some(ConnectionId {
+                    slot: u32::try_from(index).ok()?,
+                    generation: slot.generation,
+                })
+            })
+            .collect()
+    }
+
+    /// Calls `call` on an open connection, and settles its memory with the budgets.
+    fn with<T>(
+        &mut self,
+        id: ConnectionId,
+        out: &mut dyn Sink,
+        call: impl FnOnce(&mut Connection, &mut Context<'_>) -> T,
+    ) -> Option<T> {
+        let slot = self.slots.get_mut(id.slot as usize)?;
+        if slot.generation != id.generation {
+            return None;
+        }
+        let connection = slot.connection.as_mut()?;
+        let mut cx = Context {
+            registry: &self.registry,
+            config: &self.config,
+            limits: &self.limits,
+            stats: &mut self.stats,
+            pool: &mut self.pool,
+            sink: out,
+        };
+        let result = call(connection, &mut cx);
+        let mut heap = connection.heap_bytes();
+        if heap > self.config.connection_bytes {
+            connection.turn_opaque("connection budget", &mut cx);
+            heap = connection.heap_bytes();
+        }
+        let charged = std::mem::replace(&mut connection.charged, heap);
+        self.heap = self.heap.saturating_sub(charged).saturating_add(heap);
+        if self.heap > self.config.engine_bytes {
+            self.shed(out);
+        }
+        Some(result)
+    }
+
+    /// Turns the largest connections opaque until a quarter of the budget is free.
+    fn shed(&mut self, out: &mut dyn Sink) {
+        let goal = self.config.engine_bytes.saturating_mul(3) / 4;
+        let mut by_size: Vec<(usize, usize)> = self
+            .slots
+            .iter()
+            .enumerate()
+            .filter_map(|(index, slot)| Some((slot.connection.as_ref()?.charged, index)))
+            .collect();
+        by_size.sort_unstable();
+        while self.heap > goal
+            && let Some((_, index)) = by_size.pop()
+        {
+            let slot = self.slots.get_mut(index);
+            let Some(connection) = slot.and_then(|slot| slot.connection.as_mut()) else {
+                continue;
+            };
+            let mut cx = Context {
+                registry: &self.registry,
+                config: &self.config,
+                limits: &self.limits,
+                stats: &mut self.stats,
+                pool: &mut self.pool,
+                sink: out,
+            };
+            connection.turn_opaque("engine budget", &mut cx);
+            let heap = connection.heap_bytes();
+            let charged = std::mem::replace(&mut connection.charged, heap);
+            self.heap = self.heap.saturating_sub(charged).saturating_add(heap);
+        }
+    }
+
+    /// Closes the eighth of the connections that was idle longest.
+    fn evict_idle(&mut self, now: Nanos, out: &mut dyn Sink) {
+        let mut by_age: Vec<(Nanos, ConnectionId)> = self
+            .ids()
+            .into_iter()
+            .filter_map(|id| {
+                let slot = self.slots.get(id.slot as usize)?;
+                Some((slot.connection.as_ref()?.last_seen, id))
+            })
+            .collect();
+        by_age.sort_by_key(|(seen, id)| (*seen, id.slot));
+        let surplus = (self.config.max_connections / 8).max(1);
+        for (_, id) in by_age.into_iter().take(surplus) {
+            add(&mut self.stats.evicted_connections, 1);
+            self.close(id, Close::Evicted, now, out);
+        }
+    }
+}

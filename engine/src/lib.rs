@@ -1,0 +1,35 @@
+//! The engine: byte streams with explicit gaps in, request/response exchanges out.
+//!
+//! It reassembles by stream offset, detects protocols, drives the parsers, maps offsets to times,
+//! pairs events into exchanges and keeps everything within budgets. It does no I/O, reads no
+//! clock, starts no thread and knows no protocol.
+
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
+mod both;
+mod connection;
+mod detect;
+mod engine;
+mod registry;
+mod stats;
+mod stream;
+mod table;
+mod text;
+mod types;
+
+pub use both::Both;
+pub use engine::Engine;
+pub use registry::{DuplicateProtocol, Registry, RegistryBuilder};
+pub use stats::{Ledger, ProtocolStats, Stats};
+pub use text::Attrs;
+pub use types::{Close, Config, ConnectionId, Exchange, Nanos, Opening, Roles, Side, Sink, Start};
+pub use wirespan_parser_api as api;

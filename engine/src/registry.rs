@@ -1,0 +1,94 @@
+//! The protocols that an engine knows.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use wirespan_parser_api::{Protocol, ProtocolName};
+
+/// The registered protocols, in order of registration.
+pub struct Registry {
+    protocols: Vec<Box<dyn Protocol>>,
+}
+
+impl Registry {
+    /// Starts an empty registry.
+    #[must_use]
+    pub fn builder() -> RegistryBuilder {
+        RegistryBuilder {
+            protocols: Vec::new(),
+        }
+    }
+
+    /// The protocols, in order of registration.
+    pub fn protocols(&self) -> impl Iterator<Item = &dyn Protocol> {
+        self.protocols.iter().map(AsRef::as_ref)
+    }
+
+    /// The index of the protocol of this name.
+    pub(crate) fn find(&self, name: ProtocolName) -> Option<usize> {
+        self.protocols.iter().position(|p| p.name() == name)
+    }
+
+    pub(crate) fn get(&self, index: usize) -> Option<&dyn Protocol> {
+        self.protocols.get(index).map(AsRef::as_ref)
+    }
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list()
+            .entries(self.protocols().map(Protocol::name))
+            .finish()
+    }
+}
+
+/// Collects protocols for a [`Registry`].
+pub struct RegistryBuilder {
+    protocols: Vec<Box<dyn Protocol>>,
+}
+
+impl RegistryBuilder {
+    /// Adds a protocol. Earlier ones win where detection finds two equally likely.
+    #[must_use]
+    pub fn with(mut self, protocol: impl Protocol) -> Self {
+        self.protocols.push(Box::new(protocol));
+        self
+    }
+
+    /// Finishes the registry.
+    ///
+    /// # Errors
+    ///
+    /// When two protocols have the same name.
+    pub fn build(self) -> Result<Registry, DuplicateProtocol> {
+        let mut names = BTreeSet::new();
+        for protocol in &self.protocols {
+            if !names.insert(protocol.name()) {
+                return Err(DuplicateProtocol(protocol.name()));
+            }
+        }
+        Ok(Registry {
+            protocols: self.protocols,
+        })
+    }
+}
+
+impl fmt::Debug for RegistryBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list()
+            .entries(self.protocols.iter().map(|p| p.name()))
+            .finish()
+    }
+}
+
+/// Two registered protocols have this name.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct DuplicateProtocol(pub ProtocolName);
+
+impl fmt::Display for DuplicateProtocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "two registered protocols are called {}", self.0)
+    }
+}
+
+impl std::error::Error for DuplicateProtocol {}

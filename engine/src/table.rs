@@ -1,0 +1,432 @@
+//! The open exchanges of one connection, and how they become [`Exchange`]s.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use wirespan_parser_api::{
+    ExchangeId, Flags, Outcome, Propagation, ProtocolName, Request, Response, TraceContext,
+};
+
+use crate::stats::{ProtocolStats, add};
+use crate::text::{Cut, Span, Text};
+use crate::types::{Exchange, Nanos, Side, Sink};
+
+/// What all exchanges of a connection have in common.
+#[derive(Clone, Debug)]
+pub(crate) struct Facts {
+    pub(crate) number: u64,
+    pub(crate) client: SocketAddr,
+    pub(crate) server: SocketAddr,
+    pub(crate) side: Side,
+    /// Flags of every exchange.
+    pub(crate) flags: Flags,
+}
+
+/// A stored trace context.
+#[derive(Clone, Copy, Debug)]
+struct Trace {
+    trace_id: [u8; 16],
+    span_id: [u8; 8],
+    parent_span_id: Option<[u8; 8]>,
+    sampled: Option<bool>,
+    flags: u8,
+    propagation: Propagation,
+    tracestate: Span,
+}
+
+/// An exchange that is not complete.
+#[derive(Debug)]
+pub(crate) struct Open {
+    id: ExchangeId,
+    protocol: ProtocolName,
+    offset: u64,
+    flags: Flags,
+    outcome: Option<Outcome>,
+    trace: Option<Trace>,
+    text: Text,
+    operation: Span,
+    target: Span,
+    status: Span,
+    /// When the first byte of the request was captured; `None` inside a gap.
+    start: Option<Nanos>,
+    request_end: Progress,
+    response_start: Option<Nanos>,
+    response_end: Progress,
+    request_bytes: u64,
+    response_bytes: u64,
+    /// [`Table::epoch`] when the request began.
+    epoch: u32,
+}
+
+/// How far a message has come.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Progress {
+    /// Its last byte has not gone by.
+    Running,
+    /// Its last byte was captured then; `None` when it was lost.
+    Ended(Option<Nanos>),
+}
+
+impl Progress {
+    const fn time(self) -> Option<Nanos> {
+        match self {
+            Self::Running => None,
+            Self::Ended(time) => time,
+        }
+    }
+}
+
+/// Which message of an exchange.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Message {
+    Request,
+    Response,
+}
+
+/// Where finished exchanges go, and where their memory comes from.
+pub(crate) struct Outlet<'a> {
+    pub(crate) facts: &'a Facts,
+    /// Counters of the connection's current protocol.
+    pub(crate) counts: &'a mut ProtocolStats,
+    pub(crate) pool: &'a mut Pool,
+    pub(crate) sink: &'a mut dyn Sink,
+}
+
+/// Cleared exchanges for further use.
+#[derive(Debug, Default)]
+#[expect(
+    clippy::vec_box,
+    reason = "they move between pool and table without being copied"
+)]
+pub(crate) struct Pool(Vec<Box<Open>>);
+
+impl Pool {
+    /// Most exchanges that are kept.
+    const MAX: usize = 1024;
+
+    fn take(&mut self) -> Box<Open> {
+        self.0.pop().unwrap_or_else(|| Box::new(Open::empty()))
+    }
+
+    fn put(&mut self, mut open: Box<Open>) {
+        if self.0.len() < Self::MAX && open.text.heap_bytes() < 16 * 1024 {
+            open.text.clear();
+            self.0.push(open);
+        }
+    }
+}
+
+/// The open exchanges of one connection, by rising id.
+#[derive(Debug)]
+pub(crate) struct Table {
+    open: VecDeque<Box<Open>>,
+    /// Number of gaps so far.
+    epoch: u32,
+    /// Whether a clean round trip has passed since the last gap.
+    clean: bool,
+    /// Exchanges completed with a response.
+    pub(crate) completed: u64,
+    heap: usize,
+}
+
+impl Table {
+    pub(crate) fn new() -> Self {
+        Self {
+            open: VecDeque::new(),
+            epoch: 0,
+            clean: true,
+            completed: 0,
+            heap: 0,
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.heap
+    }
+
+    /// When the oldest open exchange began.
+    pub(crate) fn oldest(&self) -> Option<Nanos> {
+        self.open.front().and_then(|open| open.start)
+    }
+
+    fn index(&self, id: ExchangeId) -> Option<usize> {
+        match self.open.front() {
+            Some(first) if first.id == id => Some(0),
+            _ => self.open.binary_search_by_key(&id, |open| open.id).ok(),
+        }
+    }
+
+    fn find(&mut self, id: ExchangeId) -> Option<&mut Box<Open>> {
+        let index = self.index(id)?;
+        self.open.get_mut(index)
+    }
+
+    /// Opens an exchange. Returns false, and ignores it, when ids do not rise: a parser's bug.
+    pub(crate) fn request(
+        &mut self,
+        id: ExchangeId,
+        at: u64,
+        start: Option<Nanos>,
+        request: &Request<'_>,
+        session: &Text,
+        outlet: &mut Outlet<'_>,
+    ) -> bool {
+        if self.open.back().is_some_and(|last| last.id >= id) {
+            return false;
+        }
+        let mut open = outlet.pool.take();
+        open.id = id;
+        open.protocol = request.protocol;
+        open.offset = at;
+        open.flags = outlet.facts.flags.with(request.flags);
+        if !self.clean || start.is_none() {
+            open.flags = open.flags.with(Flags::GAP);
+        }
+        open.start = start;
+        open.epoch = self.epoch;
+        open.outcome = None;
+        open.request_end = Progress::Running;
+        open.response_start = None;
+        open.response_end = Progress::Running;
+        open.request_bytes = 0;
+        open.response_bytes = 0;
+        open.fill(request, session);
+        self.heap = self.heap.saturating_add(open.heap_bytes());
+        self.open.push_back(open);
+        true
+    }
+
+    /// Notes a response. Returns false when no such exchange is open.
+    pub(crate) fn response(
+        &mut self,
+        id: ExchangeId,
+        start: Option<Nanos>,
+        response: &Response<'_>,
+    ) -> bool {
+        let Some(open) = self.find(id) else {
+            return false;
+        };
+        let before = open.heap_bytes();
+        let (status, _) = open.text.push(response.status);
+        open.status = status;
+        open.outcome = Some(response.outcome);
+        open.flags = open.flags.with(response.flags);
+        open.response_start = start;
+        for attr in response.attrs {
+            open.text.push_attr(attr);
+        }
+        let grown = open.heap_bytes().saturating_sub(before);
+        self.heap = self.heap.saturating_add(grown);
+        true
+    }
+
+    pub(crate) fn annotate(
+        &mut self,
+        id: ExchangeId,
+        flags: Flags,
+        attrs: &[wirespan_parser_api::Attr<'_>],
+    ) {
+        let Some(open) = self.find(id) else { return };
+        let before = open.heap_bytes();
+        open.flags = open.flags.with(flags);
+        for attr in attrs {
+            open.text.push_attr(attr);
+        }
+        let grown = open.heap_bytes().saturating_sub(before);
+        self.heap = self.heap.saturating_add(grown);
+    }
+
+    /// Notes that the last byte of a message has gone by; reports the exchange when both have.
+    pub(crate) fn end(
+        &mut self,
+        id: ExchangeId,
+        message: Message,
+        time: Option<Nanos>,
+        size: u64,
+        outlet: &mut Outlet<'_>,
+    ) {
+        let Some(index) = self.index(id) else { return };
+        let Some(open) = self.open.get_mut(index) else {
+            return;
+        };
+        if time.is_none() {
+            open.flags = open.flags.with(Flags::GAP);
+        }
+        match message {
+            Message::Request => {
+                open.request_end = Progress::Ended(time);
+                open.request_bytes = size;
+            }
+            Message::Response => {
+                open.response_end = Progress::Ended(time);
+                open.response_bytes = size;
+            }
+        }
+        if open.request_end != Progress::Running && open.response_end != Progress::Running {
+            self.take(index, outlet);
+        }
+    }
+
+    /// Notes the size of a message that may not have gone by yet.
+    pub(crate) fn size(&mut self, id: ExchangeId, message: Message, size: u64) {
+        if let Some(open) = self.find(id) {
+            match message {
+                Message::Request => open.request_bytes = size,
+                Message::Response => open.response_bytes = size,
+            }
+        }
+    }
+
+    /// Reports an exchange as it stands.
+    pub(crate) fn abandon(&mut self, id: ExchangeId, flags: Flags, outlet: &mut Outlet<'_>) {
+        if let Some(index) = self.index(id) {
+            if let Some(open) = self.open.get_mut(index) {
+                open.flags = open.flags.with(flags);
+            }
+            self.take(index, outlet);
+        }
+    }
+
+    /// Reports the oldest exchange as it stands.
+    pub(crate) fn abandon_oldest(&mut self, flags: Flags, outlet: &mut Outlet<'_>) {
+        if let Some(open) = self.open.front_mut() {
+            open.flags = open.flags.with(flags);
+            self.take(0, outlet);
+        }
+    }
+
+    /// Notes lost bytes: marks the exchanges whose `message` was not complete.
+    pub(crate) fn gap(&mut self, message: Message) {
+        self.epoch = self.epoch.saturating_add(1);
+        self.clean = false;
+        for open in &mut self.open {
+            let progress = match message {
+                Message::Request => open.request_end,
+                Message::Response => open.response_end,
+            };
+            if progress == Progress::Running {
+                open.flags = open.flags.with(Flags::GAP);
+            }
+        }
+    }
+
+    fn take(&mut self, index: usize, outlet: &mut Outlet<'_>) {
+        let Some(mut open) = self.open.remove(index) else {
+            return;
+        };
+        self.heap = self.heap.saturating_sub(open.heap_bytes());
+        let ended = open.response_end != Progress::Running;
+        if ended && open.outcome.is_some() {
+            self.completed = self.completed.saturating_add(1);
+            if open.epoch == self.epoch {
+                self.clean = true;
+            }
+        }
+        open.flags = open.flags.with(match (open.outcome.is_some(), ended) {
+            (false, _) => Flags::NO_RESPONSE,
+            (true, false) if !open.flags.has(Flags::GAP) => Flags::TRUNCATED,
+            (true, _) => Flags::NONE,
+        });
+        add(&mut outlet.counts.exchanges, 1);
+        if open.outcome.is_none() {
+            add(&mut outlet.counts.no_response, 1);
+        }
+        outlet.sink.exchange(&open.exchange(outlet.facts));
+        outlet.pool.put(open);
+    }
+}
+
+impl Open {
+    fn empty() -> Self {
+        Self {
+            id: ExchangeId(0),
+            protocol: ProtocolName(""),
+            offset: 0,
+            flags: Flags::NONE,
+            outcome: None,
+            trace: None,
+            text: Text::default(),
+            operation: Span::default(),
+            target: Span::default(),
+            status: Span::default(),
+            start: None,
+            request_end: Progress::Running,
+            response_start: None,
+            response_end: Progress::Running,
+            request_bytes: 0,
+            response_bytes: 0,
+            epoch: 0,
+        }
+    }
+
+    fn fill(&mut self, request: &Request<'_>, session: &Text) {
+        let text = &mut self.text;
+        let (operation, cut_operation) = text.push(request.operation);
+        let (target, cut_target) = text.push(request.target);
+        if cut_operation == Cut::Cut || cut_target == Cut::Cut {
+            self.flags = self.flags.with(Flags::TRUNCATED);
+        }
+        self.operation = operation;
+        self.target = target;
+        self.status = Span::default();
+        if session.has_attrs() {
+            for attr in session.attrs().iter() {
+                text.push_attr(&attr);
+            }
+        }
+        for attr in request.attrs {
+            text.push_attr(attr);
+        }
+        self.trace = request.trace.map(|trace| Trace {
+            trace_id: trace.trace_id,
+            span_id: trace.span_id,
+            parent_span_id: trace.parent_span_id,
+            sampled: trace.sampled,
+            flags: trace.flags,
+            propagation: trace.propagation,
+            tracestate: text.push(trace.tracestate).0,
+        });
+    }
+
+    fn heap_bytes(&self) -> usize {
+        self.text.heap_bytes().saturating_add(size_of::<Self>())
+    }
+
+    fn exchange<'a>(&'a self, facts: &Facts) -> Exchange<'a> {
+        let known = !self.flags.has(Flags::GAP);
+        let span = |from: Option<Nanos>, to: Option<Nanos>| Some(to?.since(from?));
+        let whole = self.outcome.is_some() && known;
+        Exchange {
+            connection: facts.number,
+            client: facts.client,
+            server: facts.server,
+            side: facts.side,
+            protocol: self.protocol,
+            operation: self.text.get(self.operation),
+            target: self.text.get(self.target),
+            status: self.text.get(self.status),
+            outcome: self.outcome,
+            offset: self.offset,
+            start: self.start.unwrap_or_default(),
+            duration: span(self.start, self.response_end.time()).filter(|_| whole),
+            ttfb: span(self.request_end.time(), self.response_start).filter(|_| whole),
+            request_bytes: self.request_bytes,
+            response_bytes: self.response_bytes,
+            trace: self.trace.map(|trace| TraceContext {
+                trace_id: trace.trace_id,
+                span_id: trace.span_id,
+                parent_span_id: trace.parent_span_id,
+                sampled: trace.sampled,
+                flags: trace.flags,
+                propagation: trace.propagation,
+                tracestate: self.text.get(trace.tracestate),
+            }),
+            flags: self.flags,
+            attrs: self.text.attrs(),
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! Texts and attributes of an exchange, copied out of the stream into one buffer.
+
+use wirespan_parser_api::{Attr, Key, Value};
+
+/// Longest text that is kept, in bytes.
+const MAX_TEXT: usize = 4096;
+
+/// A text inside a [`Text`].
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Span {
+    start: u32,
+    len: u32,
+}
+
+/// Texts behind each other in one buffer, and attributes that refer to it. Cleared and used again.
+#[derive(Debug, Default)]
+pub(crate) struct Text {
+    buf: String,
+    attrs: Vec<(Key, Stored)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Stored {
+    Str(Span),
+    Int(i64),
+}
+
+/// Whether a text was cut.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[must_use]
+pub(crate) enum Cut {
+    Whole,
+    Cut,
+}
+
+impl Text {
+    pub(crate) fn clear(&mut self) {
+        self.buf.clear();
+        self.attrs.clear();
+    }
+
+    /// Copies `text`, cut at [`MAX_TEXT`] bytes on a character boundary.
+    pub(crate) fn push(&mut self, text: &str) -> (Span, Cut) {
+        let kept = match text.get(..text.floor_char_boundary(MAX_TEXT)) {
+            Some(kept) if text.len() > MAX_TEXT => kept,
+            _ => text,
+        };
+        let span = Span {
+            start: u32::try_from(self.buf.len()).unwrap_or(u32::MAX),
+            len: u32::try_from(kept.len()).unwrap_or(0),
+        };
+        self.buf.push_str(kept);
+        let cut = if kept.len() < text.len() {
+            Cut::Cut
+        } else {
+            Cut::Whole
+        };
+        (span, cut)
+    }
+
+    pub(crate) fn push_attr(&mut self, attr: &Attr<'_>) {
+        let stored = match attr.value() {
+            Value::Str(text) => Stored::Str(self.push(text).0),
+            Value::Int(n) => Stored::Int(n),
+            _ => return,
+        };
+        self.attrs.push((attr.key(), stored));
+    }
+
+    /// Replaces the value of an attribute, or adds it.
+    ///
+    /// The old text stays in the buffer until it outgrows [`MAX_TEXT`] and everything is copied.
+    pub(crate) fn set_attr(&mut self, attr: &Attr<'_>) {
+        self.attrs.retain(|(key, _)| *key != attr.key());
+        if self.buf.len() > MAX_TEXT {
+            let mut packed = Self::default();
+            for kept in self.attrs().iter() {
+                packed.push_attr(&kept);
+            }
+            *self = packed;
+        }
+        self.push_attr(attr);
+    }
+
+    pub(crate) fn get(&self, span: Span) -> &str {
+        let start = span.start as usize;
+        self.buf
+            .get(start..start.saturating_add(span.len as usize))
+            .unwrap_or("")
+    }
+
+    pub(crate) fn attrs(&self) -> Attrs<'_> {
+        Attrs { text: self }
+    }
+
+    pub(crate) fn has_attrs(&self) -> bool {
+        !self.attrs.is_empty()
+    }
+
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.attrs
+            .capacity()
+            .saturating_mul(size_of::<(Key, Stored)>())
+            .saturating_add(self.buf.capacity())
+    }
+}
+
+/// The attributes of an exchange.
+#[derive(Clone, Copy, Debug)]
+pub struct Attrs<'a> {
+    text: &'a Text,
+}
+
+impl<'a> Attrs<'a> {
+    /// The attributes, in order.
+    pub fn iter(&self) -> impl Iterator<Item = Attr<'a>> + use<'a> {
+        let text = self.text;
+        text.attrs.iter().map(move |(key, stored)| {
+            let value = match stored {
+                Stored::Str(span) => Value::Str(text.get(*span)),
+                Stored::Int(n) => Value::Int(*n),
+            };
+            Attr::restore(*key, value)
+        })
+    }
+
+    /// The value of the attribute with this name.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<Value<'a>> {
+        self.iter()
+            .find(|attr| attr.key().name() == name)
+            .map(|attr| attr.value())
+    }
+}

@@ -1,0 +1,201 @@
+//! What goes into the engine and what comes out of it.
+
+use std::net::SocketAddr;
+
+use wirespan_parser_api::{Flags, Outcome, ProtocolName, Redaction, TraceContext};
+
+use crate::text::Attrs;
+
+/// A moment: nanoseconds since 1970-01-01T00:00:00Z on the capturing machine's clock.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Nanos(pub u64);
+
+impl Nanos {
+    /// Nanoseconds from `earlier` to `self`; zero when the clock went backwards.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// Names an open connection of one engine. Used again after the connection is closed.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct ConnectionId {
+    pub(crate) slot: u32,
+    pub(crate) generation: u32,
+}
+
+/// How a connection is introduced to the engine.
+#[derive(Clone, Copy, Debug)]
+pub struct Opening {
+    /// Number of the connection, unique and rising in order of first sight over all engines of a
+    /// run. Breaks ties in the order of the output.
+    pub number: u64,
+    /// The peer that opened the connection, as far as is known.
+    pub client: SocketAddr,
+    /// The peer that accepted it, as far as is known.
+    pub server: SocketAddr,
+    /// Whether `client` and `server` are known (from a handshake) or assumed (from ports). An
+    /// assumption gives way to what detection finds.
+    pub roles: Roles,
+    /// Whether the connection's first bytes will be seen.
+    pub start: Start,
+    /// Whose socket was observed.
+    pub side: Side,
+}
+
+/// Whether the roles of the peers are known.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Roles {
+    /// From the handshake.
+    Known,
+    /// From the ports, or from who spoke first.
+    Assumed,
+}
+
+/// Whether a connection is observed from its beginning.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Start {
+    /// Both streams begin at offset 0.
+    Beginning,
+    /// Joined in the middle: each stream begins where its source first says so
+    /// ([`Engine::anchor`](crate::Engine::anchor)); flag `midstream`.
+    Middle,
+}
+
+/// Whose socket was observed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Side {
+    /// The client's socket.
+    Client,
+    /// The server's socket.
+    Server,
+    /// The wire between them: a capture file.
+    Wire,
+}
+
+impl Side {
+    /// As the record format writes it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Server => "server",
+            Self::Wire => "wire",
+        }
+    }
+}
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Close {
+    /// Both streams ended in order.
+    Finished,
+    /// Reset by a peer.
+    Reset,
+    /// Nothing was seen for a long time.
+    Idle,
+    /// The source's own end: end of the capture file, the agent stops.
+    SourceEnded,
+    /// A new connection took the same addresses.
+    Replaced,
+    /// Made room for another.
+    Evicted,
+}
+
+/// Receives what the engine finds. Called in order of completion within a connection.
+pub trait Sink {
+    /// Takes one finished exchange.
+    fn exchange(&mut self, exchange: &Exchange<'_>);
+}
+
+/// One request with its response, as far as they were seen.
+#[derive(Debug)]
+pub struct Exchange<'a> {
+    /// [`Opening::number`] of the connection.
+    pub connection: u64,
+    /// The peer that asked.
+    pub client: SocketAddr,
+    /// The peer that answered.
+    pub server: SocketAddr,
+    /// Whose socket was observed.
+    pub side: Side,
+    /// Protocol of the record.
+    pub protocol: ProtocolName,
+    /// See records.md; empty where it cannot be known.
+    pub operation: &'a str,
+    /// See records.md; at most 4,096 bytes.
+    pub target: &'a str,
+    /// See records.md; empty when no response was seen.
+    pub status: &'a str,
+    /// Outcome by the response; `None` when no response was seen.
+    pub outcome: Option<Outcome>,
+    /// Stream offset of the request's first byte: with `connection`, names the exchange.
+    pub offset: u64,
+    /// When the request's first byte was captured.
+    pub start: Nanos,
+    /// First byte of the request to last byte of the response, in nanoseconds; `None` without a
+    /// whole response or after a gap.
+    pub duration: Option<u64>,
+    /// Last byte of the request to first byte of the response, in nanoseconds.
+    pub ttfb: Option<u64>,
+    /// Bytes of the request on the wire.
+    pub request_bytes: u64,
+    /// Bytes of the response on the wire.
+    pub response_bytes: u64,
+    /// The trace context that the request carried.
+    pub trace: Option<TraceContext<'a>>,
+    /// Flags.
+    pub flags: Flags,
+    /// Attributes: session attributes first, then in the order in which the parser gave them.
+    pub attrs: Attrs<'a>,
+}
+
+impl Exchange<'_> {
+    /// Whether it counts as an error from the server's side; true without a response.
+    #[must_use]
+    pub fn error(&self) -> bool {
+        !matches!(self.outcome, Some(Outcome::Ok | Outcome::ClientFault))
+    }
+}
+
+/// Bounds and policies of one engine.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Config {
+    /// What may leave the parsers as text.
+    pub redaction: Redaction,
+    /// Bytes that one connection may hold, over all its buffers and tables.
+    pub connection_bytes: usize,
+    /// Bytes that the engine may hold, over all connections. Beyond, the largest give way.
+    pub engine_bytes: usize,
+    /// Requests that one connection may have open at once. Beyond, the oldest is reported as it is.
+    pub max_open: usize,
+    /// Connections open at once. Beyond, the ones that were idle longest are closed.
+    pub max_connections: usize,
+    /// How long a hole may wait for its bytes, in nanoseconds of capture time.
+    pub hole_wait: u64,
+    /// How many bytes may pile up behind a hole before it is declared lost.
+    pub hole_bytes: usize,
+    /// How many further inputs a hole may wait once the peer has acknowledged its bytes.
+    pub acked_wait: usize,
+    /// How long a request may wait for its response before it is reported as unanswered, in
+    /// nanoseconds of capture time.
+    pub request_wait: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            redaction: Redaction::On,
+            connection_bytes: 8 << 20,
+            engine_bytes: 32 << 20,
+            max_open: 16 * 1024,
+            max_connections: 64 * 1024,
+            hole_wait: 2_000_000_000,
+            hole_bytes: 1 << 20,
+            acked_wait: 64,
+            request_wait: 600_000_000_000,
+        }
+    }
+}
