@@ -44,6 +44,8 @@ pub(crate) struct Connection {
     counts: ProtocolStats,
     table: Table,
     session: Text,
+    /// Whether bytes are kept ahead of a stream.
+    has_pieces: bool,
     /// The direction (as in the opening) whose hole the receiver does not have: what it says must
     /// wait until the hole is filled or given up.
     hole: Option<Direction>,
@@ -100,6 +102,7 @@ impl Connection {
             session: Text::default(),
             deferred: VecDeque::new(),
             deferred_bytes: 0,
+            has_pieces: false,
             hole: None,
             again: VecDeque::new(),
             wake: None,
@@ -272,19 +275,18 @@ impl Connection {
         }
     }
 
-    /// Drops the bytes that a direction holds, under this reason.
-    fn drop_held(&mut self, dir: Direction, reason: &'static str) {
+    /// Drops the bytes that a direction holds, under this reason; returns them.
+    fn drop_held(&mut self, dir: Direction, reason: &'static str) -> Vec<u8> {
         let stream = &mut self.streams[dir];
         let held = stream.take_held();
-        if held.is_empty() {
-            return;
-        }
         let n = held.len() as u64;
-        stream.pos = stream.pos.saturating_add(n);
-        stream.put_held(held, usize::MAX);
-        let ledger = &mut self.counts.bytes[dir];
-        add(&mut ledger.seen, n);
-        add(ledger.unparsed.entry(reason).or_default(), n);
+        if n > 0 {
+            stream.pos = stream.pos.saturating_add(n);
+            let ledger = &mut self.counts.bytes[dir];
+            add(&mut ledger.seen, n);
+            add(ledger.unparsed.entry(reason).or_default(), n);
+        }
+        held
     }
 
     /// Reports all open exchanges as they stand.
@@ -302,6 +304,9 @@ impl Connection {
 
     /// Reports requests that have waited too long, and gives up holes that have.
     pub(crate) fn tick(&mut self, now: Nanos, cx: &mut Context<'_>) {
+        if self.hole.is_some() {
+            self.expire_hole(now, cx);
+        }
         for dir in DIRECTIONS {
             if let Some(since) = self.streams[dir].hole_since
                 && now.since(since) > cx.config.hole_wait

@@ -53,6 +53,8 @@ pub struct ProtocolStats {
     pub orphans: u64,
     /// Messages that no request asked for, by kind.
     pub pushes: BTreeMap<&'static str, u64>,
+    /// What its parser found worth counting, such as `unknown HPACK entries`.
+    pub counted: BTreeMap<&'static str, u64>,
     /// Holes that cost something: not inside bytes that were skipped anyway.
     pub gaps: u64,
     /// Holes inside skipped bytes.
@@ -115,6 +117,7 @@ impl ProtocolStats {
         add(&mut self.no_response, other.no_response);
         add(&mut self.orphans, other.orphans);
         add_all(&mut self.pushes, &other.pushes);
+        add_all(&mut self.counted, &other.counted);
         add(&mut self.gaps, other.gaps);
         add(&mut self.gaps_skipped, other.gaps_skipped);
         add(&mut self.resyncs, other.resyncs);

@@ -8,7 +8,9 @@ use crate::table::Message;
 use crate::types::Nanos;
 
 /// Times that are remembered for bytes already gone by, for messages that are reported late.
-const PAST_STAMPS: usize = 16;
+const PAST_STAMPS: usize = 64;
+/// Most messages of which the time is remembered.
+const MAX_MARKS: usize = 4096;
 /// What a piece costs beside its bytes.
 const PIECE_OVERHEAD: usize = 96;
 
@@ -89,7 +91,8 @@ pub(crate) struct Stream {
     /// Offset of the next byte that nobody is done with.
     pub(crate) pos: u64,
     held: Vec<u8>,
-    ahead: BTreeMap<u64, Piece>,
+    /// Pieces by offset, with the number of the input that brought them.
+    ahead: BTreeMap<u64, (Piece, u64)>,
     ahead_bytes: usize,
     /// Offset from which the stream is read.
     pub(crate) start: u64,
@@ -104,7 +107,13 @@ pub(crate) struct Stream {
     /// When the first hole was noticed.
     pub(crate) hole_since: Option<Nanos>,
     stamps: VecDeque<Stamp>,
+    /// Offset before which times are forgotten, but for the marks.
+    forgotten: u64,
+    /// Times of messages that began there and will be reported later; rising.
+    marks: VecDeque<(u64, Option<Nanos>)>,
     pub(crate) mode: Mode,
+    /// Whether the parser has read a message here, or failed on one.
+    pub(crate) was_in_step: bool,
     /// Whether bytes were dropped before a protocol was found.
     pub(crate) gave_up: bool,
     /// Bytes that the parser does not need.
@@ -128,7 +137,10 @@ impl Stream {
             acked: 0,
             hole_since: None,
             stamps: VecDeque::new(),
+            forgotten: 0,
+            marks: VecDeque::new(),
             mode: Mode::Detecting,
+            was_in_step: false,
             gave_up: false,
             skip: 0,
             need: 0,
@@ -182,17 +194,56 @@ impl Stream {
 
     /// Notes the time of the bytes from the tip up to `end`.
     pub(crate) fn stamp(&mut self, end: u64, time: Option<Nanos>, seq: u64) {
+        // Where each came from matters only while bytes may have to be given again.
+        if self.mode != Mode::Detecting
+            && let Some(last) = self.stamps.back_mut()
+            && last.time == time
+        {
+            last.end = end;
+            return;
+        }
         if self.stamps.len() > PAST_STAMPS
             && let Some(first) = self.stamps.front()
             && first.end <= self.pos
         {
+            self.forgotten = first.end;
             self.stamps.pop_front();
         }
         self.stamps.push_back(Stamp { end, time, seq });
     }
 
-    /// When the byte at `offset` was captured; `None` when it was lost.
+    /// Remembers the time of a byte for as long as it takes to report its message.
+    pub(crate) fn mark(&mut self, offset: u64) {
+        if self.marks.len() >= MAX_MARKS {
+            self.marks.pop_front();
+        }
+        let time = self.time(offset);
+        self.marks.push_back((offset, time));
+    }
+
+    /// When the first byte of a message was captured; forgets the marks before it.
+    pub(crate) fn message_time(&mut self, offset: u64) -> Option<Nanos> {
+        while let Some((at, time)) = self.marks.front().copied()
+            && at <= offset
+        {
+            if at == offset {
+                return time;
+            }
+            self.marks.pop_front();
+        }
+        self.time(offset)
+    }
+
+    /// The oldest time that is remembered.
+    pub(crate) fn oldest_time(&self) -> Option<Nanos> {
+        self.stamps.iter().find_map(|stamp| stamp.time)
+    }
+
+    /// When the byte at `offset` was captured; `None` when it was lost, or is forgotten.
     pub(crate) fn time(&self, offset: u64) -> Option<Nanos> {
+        if offset < self.forgotten {
+            return None;
+        }
         let mut found = None;
         for stamp in self.stamps.iter().rev() {
             if stamp.end <= offset {
@@ -201,6 +252,11 @@ impl Stream {
             found = stamp.time;
         }
         found
+    }
+
+    /// Whether the bytes before `offset` have been captured, or lost.
+    pub(crate) fn is_stamped(&self, offset: u64) -> bool {
+        self.stamps.back().is_some_and(|last| offset <= last.end)
     }
 
     /// Ends and input numbers of the chunks that make up the held bytes.
@@ -221,7 +277,7 @@ impl Stream {
     /// Keeps a piece ahead of the tip. Where pieces overlap, the first copy wins.
     ///
     /// Returns the number of new bytes, and of bytes that differ from the copy kept before.
-    pub(crate) fn keep(&mut self, offset: u64, piece: Piece) -> (u64, u64) {
+    pub(crate) fn keep(&mut self, offset: u64, piece: Piece, seq: u64) -> (u64, u64) {
         let end = offset.saturating_add(piece.len());
         let mut from = offset;
         let mut new = 0u64;
@@ -229,7 +285,7 @@ impl Stream {
         while from < end {
             // The piece that covers `from`, or else the next one behind it.
             let before = self.ahead.range(..=from).next_back();
-            if let Some((start, kept)) = before
+            if let Some((start, (kept, _))) = before
                 && start.saturating_add(kept.len()) > from
             {
                 let until = start.saturating_add(kept.len()).min(end);
@@ -243,20 +299,23 @@ impl Stream {
             let part = cut(&piece, offset, from, until);
             self.ahead_bytes = self.ahead_bytes.saturating_add(cost(&part));
             new = new.saturating_add(part.len());
-            self.ahead.insert(from, part);
+            self.ahead.insert(from, (part, seq));
             from = until;
         }
         (new, conflicts)
     }
 
-    /// Takes the next piece that is at or before the tip, with the bytes of it that are old.
+    /// Number of the input that brought the piece at or before the tip, if there is one.
+    pub(crate) fn ready(&self) -> Option<u64> {
+        let (at, (_, seq)) = self.ahead.first_key_value()?;
+        (self.anchored && *at <= self.tip()).then_some(*seq)
+    }
+
+    /// Takes the piece at or before the tip, with the number of its bytes that are old.
     pub(crate) fn next_ready(&mut self) -> Option<(Piece, u64)> {
-        let (&at, _) = self.ahead.first_key_value()?;
+        self.ready()?;
         let tip = self.tip();
-        if !self.anchored || at > tip {
-            return None;
-        }
-        let piece = self.ahead.remove(&at)?;
+        let (at, (piece, _)) = self.ahead.pop_first()?;
         self.ahead_bytes = self.ahead_bytes.saturating_sub(cost(&piece));
         Some((piece, tip.saturating_sub(at)))
     }
@@ -292,14 +351,16 @@ impl Stream {
             .saturating_add(self.ahead_bytes)
             .saturating_add(self.stamps.capacity().saturating_mul(size_of::<Stamp>()))
             .saturating_add(self.ends.capacity().saturating_mul(size_of::<End>()))
+            .saturating_add(self.marks.capacity().saturating_mul(24))
     }
 
     /// Frees what an opaque stream does not need.
     pub(crate) fn shrink(&mut self) {
         self.stamps = VecDeque::new();
+        self.marks = VecDeque::new();
         self.ends = VecDeque::new();
         self.need = 0;
-        for piece in self.ahead.values_mut() {
+        for (piece, _) in self.ahead.values_mut() {
             if let Piece::Bytes(bytes, time) = piece {
                 *piece = Piece::Counted(bytes.len() as u64, *time);
             }
@@ -367,10 +428,10 @@ mod tests {
     #[test]
     fn out_of_order_pieces_come_out_in_order() {
         let mut stream = Stream::new(true);
-        stream.keep(3, bytes("def"));
-        stream.keep(6, bytes("ghi"));
+        stream.keep(3, bytes("def"), 0);
+        stream.keep(6, bytes("ghi"), 0);
         assert!(stream.next_ready().is_none(), "a hole at 0");
-        stream.keep(0, bytes("abc"));
+        stream.keep(0, bytes("abc"), 0);
         assert_eq!(drained(&mut stream), "abcdefghi");
         assert_eq!(stream.ahead_bytes(), 0);
     }
@@ -378,16 +439,16 @@ mod tests {
     #[test]
     fn where_pieces_overlap_the_first_copy_wins() {
         let mut stream = Stream::new(true);
-        assert_eq!(stream.keep(2, bytes("cd")), (2, 0));
-        assert_eq!(stream.keep(0, bytes("abXXef")), (4, 2));
+        assert_eq!(stream.keep(2, bytes("cd"), 0), (2, 0));
+        assert_eq!(stream.keep(0, bytes("abXXef"), 0), (4, 2));
         assert_eq!(drained(&mut stream), "abcdef");
     }
 
     #[test]
     fn a_piece_inside_another_adds_nothing() {
         let mut stream = Stream::new(true);
-        stream.keep(0, bytes("abcdef"));
-        assert_eq!(stream.keep(2, bytes("cd")), (0, 0));
+        stream.keep(0, bytes("abcdef"), 0);
+        assert_eq!(stream.keep(2, bytes("cd"), 0), (0, 0));
         assert_eq!(drained(&mut stream), "abcdef");
     }
 

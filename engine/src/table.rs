@@ -47,8 +47,8 @@ pub(crate) struct Open {
     operation: Span,
     target: Span,
     status: Span,
-    /// When the first byte of the request was captured; `None` inside a gap.
-    start: Option<Nanos>,
+    /// When the first byte of the request was captured.
+    start: Moment,
     request_end: Progress,
     response_start: Option<Nanos>,
     response_end: Progress,
@@ -56,6 +56,29 @@ pub(crate) struct Open {
     response_bytes: u64,
     /// [`Table::epoch`] when the request began.
     epoch: u32,
+}
+
+/// When something happened.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Moment {
+    Exact(Nanos),
+    /// Not after this: the exact time is forgotten, or its bytes are lost.
+    About(Nanos),
+}
+
+impl Moment {
+    const fn nearest(self) -> Nanos {
+        match self {
+            Self::Exact(time) | Self::About(time) => time,
+        }
+    }
+
+    const fn exact(self) -> Option<Nanos> {
+        match self {
+            Self::Exact(time) => Some(time),
+            Self::About(_) => None,
+        }
+    }
 }
 
 /// How far a message has come.
@@ -150,12 +173,13 @@ impl Table {
 
     /// When the oldest open exchange began.
     pub(crate) fn oldest(&self) -> Option<Nanos> {
-        self.open.front().and_then(|open| open.start)
+        self.open.front().map(|open| open.start.nearest())
     }
 
     fn index(&self, id: ExchangeId) -> Option<usize> {
-        match self.open.front() {
-            Some(first) if first.id == id => Some(0),
+        match (self.open.front(), self.open.back()) {
+            (Some(first), _) if first.id == id => Some(0),
+            (_, Some(last)) if last.id == id => self.open.len().checked_sub(1),
             _ => self.open.binary_search_by_key(&id, |open| open.id).ok(),
         }
     }
@@ -170,7 +194,7 @@ impl Table {
         &mut self,
         id: ExchangeId,
         at: u64,
-        start: Option<Nanos>,
+        start: Moment,
         request: &Request<'_>,
         session: &Text,
         outlet: &mut Outlet<'_>,
@@ -183,7 +207,7 @@ impl Table {
         open.protocol = request.protocol;
         open.offset = at;
         open.flags = outlet.facts.flags.with(request.flags);
-        if !self.clean || start.is_none() {
+        if !self.clean || start.exact().is_none() {
             open.flags = open.flags.with(Flags::GAP);
         }
         open.start = start;
@@ -198,6 +222,29 @@ impl Table {
         self.heap = self.heap.saturating_add(open.heap_bytes());
         self.open.push_back(open);
         true
+    }
+
+    /// Notes when a response began whose status is not known yet.
+    pub(crate) fn response_start(&mut self, id: ExchangeId, start: Option<Nanos>) {
+        if let Some(open) = self.find(id) {
+            open.response_start = start;
+        }
+    }
+
+    /// Replaces what a request was taken for.
+    pub(crate) fn rename(
+        &mut self,
+        id: ExchangeId,
+        protocol: ProtocolName,
+        operation: &str,
+        target: &str,
+    ) {
+        let Some(open) = self.find(id) else { return };
+        let before = open.heap_bytes();
+        open.protocol = protocol;
+        open.name(operation, target);
+        let grown = open.heap_bytes().saturating_sub(before);
+        self.heap = self.heap.saturating_add(grown);
     }
 
     /// Notes a response. Returns false when no such exchange is open.
@@ -215,7 +262,7 @@ impl Table {
         open.status = status;
         open.outcome = Some(response.outcome);
         open.flags = open.flags.with(response.flags);
-        open.response_start = start;
+        open.response_start = open.response_start.or(start);
         for attr in response.attrs {
             open.text.push_attr(attr);
         }
@@ -353,7 +400,7 @@ impl Open {
             operation: Span::default(),
             target: Span::default(),
             status: Span::default(),
-            start: None,
+            start: Moment::About(Nanos(0)),
             request_end: Progress::Running,
             response_start: None,
             response_end: Progress::Running,
@@ -364,15 +411,9 @@ impl Open {
     }
 
     fn fill(&mut self, request: &Request<'_>, session: &Text) {
-        let text = &mut self.text;
-        let (operation, cut_operation) = text.push(request.operation);
-        let (target, cut_target) = text.push(request.target);
-        if cut_operation == Cut::Cut || cut_target == Cut::Cut {
-            self.flags = self.flags.with(Flags::TRUNCATED);
-        }
-        self.operation = operation;
-        self.target = target;
+        self.name(request.operation, request.target);
         self.status = Span::default();
+        let text = &mut self.text;
         if session.has_attrs() {
             for attr in session.attrs().iter() {
                 text.push_attr(&attr);
@@ -390,6 +431,17 @@ impl Open {
             propagation: trace.propagation,
             tracestate: text.push(trace.tracestate).0,
         });
+    }
+
+    /// Stores the texts that say what the request is.
+    fn name(&mut self, operation: &str, target: &str) {
+        let (operation, cut_operation) = self.text.push(operation);
+        let (target, cut_target) = self.text.push(target);
+        if cut_operation == Cut::Cut || cut_target == Cut::Cut {
+            self.flags = self.flags.with(Flags::TRUNCATED);
+        }
+        self.operation = operation;
+        self.target = target;
     }
 
     fn heap_bytes(&self) -> usize {
@@ -411,8 +463,8 @@ impl Open {
             status: self.text.get(self.status),
             outcome: self.outcome,
             offset: self.offset,
-            start: self.start.unwrap_or_default(),
-            duration: span(self.start, self.response_end.time()).filter(|_| whole),
+            start: self.start.nearest(),
+            duration: span(self.start.exact(), self.response_end.time()).filter(|_| whole),
             ttfb: span(self.request_end.time(), self.response_start).filter(|_| whole),
             request_bytes: self.request_bytes,
             response_bytes: self.response_bytes,

@@ -177,8 +177,9 @@ pub struct Config {
     pub hole_wait: u64,
     /// How many bytes may pile up behind a hole before it is declared lost.
     pub hole_bytes: usize,
-    /// How many further inputs a hole may wait once the peer has acknowledged its bytes.
-    pub acked_wait: usize,
+    /// How long a hole may wait for its bytes once their receiver has acknowledged them, in
+    /// nanoseconds of capture time: captures shuffle packets by less.
+    pub acked_wait: u64,
     /// How long a request may wait for its response before it is reported as unanswered, in
     /// nanoseconds of capture time.
     pub request_wait: u64,
@@ -194,7 +195,7 @@ impl Default for Config {
             max_connections: 64 * 1024,
             hole_wait: 2_000_000_000,
             hole_bytes: 1 << 20,
-            acked_wait: 64,
+            acked_wait: 50_000_000,
             request_wait: 600_000_000_000,
         }
     }

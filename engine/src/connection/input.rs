@@ -35,6 +35,15 @@ pub(super) struct Again {
     seq: u64,
 }
 
+/// Bytes that an input takes while it waits.
+fn cost(what: &What) -> usize {
+    let bytes = match what {
+        What::Chunk { bytes, .. } => bytes.len(),
+        _ => 0,
+    };
+    bytes.saturating_add(size_of::<Input>())
+}
+
 impl Connection {
     /// The direction by the peers' true roles.
     fn dir(&self, raw: Direction) -> Direction {
@@ -116,9 +125,20 @@ impl Connection {
             stream.anchored = true;
             stream.pos = offset;
             stream.start = offset;
-            self.drain_ahead(dir, cx);
-            self.note_hole(dir, time, cx);
+            if !self.is_joining() {
+                self.drain_ahead(cx);
+                self.note_holes(time, cx);
+            }
         }
+    }
+
+    /// Whether a direction has bytes of which nobody knows yet where they are to be read from. Then
+    /// the other one waits too: what the peers said must be read in the order in which they said it.
+    fn is_joining(&self) -> bool {
+        DIRECTIONS.iter().any(|dir| {
+            let stream = &self.streams[*dir];
+            !stream.anchored && stream.first_ahead().is_some()
+        })
     }
 
     /// Anchors a direction at the lowest offset that was given.
@@ -135,20 +155,20 @@ impl Connection {
     }
 
     fn defer(&mut self, raw: Direction, time: Nanos, what: What, cx: &mut Context<'_>) {
-        if let What::Chunk { bytes, .. } = &what {
-            self.deferred_bytes = self.deferred_bytes.saturating_add(bytes.len());
-        }
+        self.deferred_bytes = self.deferred_bytes.saturating_add(cost(&what));
         self.deferred.push_back(Input {
             dir: raw,
             time,
             what,
         });
-        let first = self.deferred.front().map_or(time, |input| input.time);
-        if self.deferred.len() >= cx.config.acked_wait
-            || self.deferred_bytes >= cx.config.hole_bytes
-            || time.since(first) > cx.config.hole_wait
-        {
-            self.give_up_hole(time, cx);
+        self.expire_hole(time, cx);
+    }
+
+    /// Gives up the hole for which inputs wait, once it has waited long enough.
+    pub(super) fn expire_hole(&mut self, now: Nanos, cx: &mut Context<'_>) {
+        let first = self.deferred.front().map_or(now, |input| input.time);
+        if self.deferred_bytes >= cx.config.hole_bytes || now.since(first) > cx.config.acked_wait {
+            self.give_up_hole(now, cx);
         }
     }
 
@@ -179,10 +199,10 @@ impl Connection {
             let Some(input) = self.deferred.pop_front() else {
                 return;
             };
+            self.deferred_bytes = self.deferred_bytes.saturating_sub(cost(&input.what));
             let dir = self.dir(input.dir);
             match input.what {
                 What::Chunk { offset, bytes } => {
-                    self.deferred_bytes = self.deferred_bytes.saturating_sub(bytes.len());
                     self.chunk_now(dir, offset, &bytes, input.time, cx);
                 }
                 What::Lost { offset, len } => self.lost_now(dir, offset, len, input.time, cx),
@@ -222,7 +242,7 @@ impl Connection {
             stream.end = Some(offset);
         }
         self.settle(cx);
-        self.note_hole(dir, time, cx);
+        self.note_holes(time, cx);
     }
 
     fn chunk_now(
@@ -248,7 +268,7 @@ impl Connection {
         };
         match stream.place(offset, bytes.len()) {
             Place::Old => self.count_old(dir, offset, bytes.len() as u64, cx),
-            Place::Next(old) if self.streams[dir].first_ahead().is_none() => {
+            Place::Next(old) if !self.has_pieces => {
                 self.count_old(dir, offset, old as u64, cx);
                 let new = bytes.get(old..).unwrap_or_default();
                 self.next_in_line(dir, new, time, cx);
@@ -258,7 +278,9 @@ impl Connection {
                 let new = bytes.get(old..).unwrap_or_default();
                 let offset = offset.saturating_add(old as u64);
                 self.keep(dir, offset, Piece::Bytes(new.to_vec(), time), cx);
-                self.drain_ahead(dir, cx);
+                if !self.is_joining() {
+                    self.drain_ahead(cx);
+                }
             }
             Place::Ahead => {
                 let end = offset.saturating_add(bytes.len() as u64);
@@ -270,8 +292,8 @@ impl Connection {
                 self.keep(dir, offset, piece, cx);
             }
         }
-        if self.streams[dir].first_ahead().is_some() || self.streams[dir].hole_since.is_some() {
-            self.note_hole(dir, time, cx);
+        if self.has_pieces {
+            self.note_holes(time, cx);
         }
     }
 
@@ -284,14 +306,18 @@ impl Connection {
         cx: &mut Context<'_>,
     ) {
         self.keep(dir, offset, Piece::Lost(len), cx);
-        self.drain_ahead(dir, cx);
-        self.note_hole(dir, time, cx);
+        if !self.is_joining() {
+            self.drain_ahead(cx);
+        }
+        self.note_holes(time, cx);
     }
 
     fn keep(&mut self, dir: Direction, offset: u64, piece: Piece, cx: &mut Context<'_>) {
         let len = piece.len();
         let lost = matches!(piece, Piece::Lost(_));
-        let (new, conflicts) = self.streams[dir].keep(offset, piece);
+        self.seq = self.seq.saturating_add(1);
+        self.has_pieces = true;
+        let (new, conflicts) = self.streams[dir].keep(offset, piece, self.seq);
         if !lost {
             add(&mut cx.stats.duplicate_bytes, len.saturating_sub(new));
             add(&mut cx.stats.conflicting_bytes, conflicts);
@@ -321,9 +347,17 @@ impl Connection {
         }
     }
 
-    /// Takes the pieces ahead that have come into line.
-    fn drain_ahead(&mut self, dir: Direction, cx: &mut Context<'_>) {
-        while let Some((piece, old)) = self.streams[dir].next_ready() {
+    /// Takes the pieces ahead that have come into line, in the order in which they came.
+    fn drain_ahead(&mut self, cx: &mut Context<'_>) {
+        loop {
+            let ready = DIRECTIONS.map(|dir| (self.streams[dir].ready(), dir));
+            let first = ready.iter().filter(|(seq, _)| seq.is_some()).min();
+            let Some((_, dir)) = first.copied() else {
+                break;
+            };
+            let Some((piece, old)) = self.streams[dir].next_ready() else {
+                break;
+            };
             let offset = self.streams[dir].tip().saturating_sub(old);
             let len = piece.len().saturating_sub(old);
             match piece {
@@ -340,6 +374,9 @@ impl Connection {
                 Piece::Lost(_) => self.gap(dir, len, cx),
             }
         }
+        self.has_pieces = DIRECTIONS
+            .iter()
+            .any(|dir| self.streams[*dir].first_ahead().is_some());
     }
 
     /// Takes bytes of which only the number was kept, since nobody wanted them.
@@ -382,7 +419,7 @@ impl Connection {
             let len = end.saturating_sub(stream.tip());
             self.gap(dir, len, cx);
         }
-        self.drain_ahead(dir, cx);
+        self.drain_ahead(cx);
         let stream = &mut self.streams[dir];
         if stream.hole_end().is_some() {
             stream.hole_since = Some(time);
@@ -390,19 +427,21 @@ impl Connection {
         self.settle(cx);
     }
 
-    /// Remembers since when there is a hole, and gives it up when too much piles up behind it.
-    fn note_hole(&mut self, dir: Direction, time: Nanos, cx: &mut Context<'_>) {
-        let stream = &mut self.streams[dir];
-        if stream.first_ahead().is_none() && stream.hole_end().is_none() {
-            stream.hole_since = None;
-            return;
-        }
-        let since = *stream.hole_since.get_or_insert(time);
-        while self.streams[dir].ahead_bytes() > cx.config.hole_bytes {
-            self.lose_hole(dir, time, cx);
-        }
-        if time.since(since) > cx.config.hole_wait {
-            self.lose_hole(dir, time, cx);
+    /// Remembers since when there are holes, and gives them up when too much piles up behind them.
+    fn note_holes(&mut self, time: Nanos, cx: &mut Context<'_>) {
+        for dir in DIRECTIONS {
+            let stream = &mut self.streams[dir];
+            if stream.first_ahead().is_none() && stream.hole_end().is_none() {
+                stream.hole_since = None;
+                continue;
+            }
+            let since = *stream.hole_since.get_or_insert(time);
+            while self.streams[dir].ahead_bytes() > cx.config.hole_bytes {
+                self.lose_hole(dir, time, cx);
+            }
+            if time.since(since) > cx.config.hole_wait {
+                self.lose_hole(dir, time, cx);
+            }
         }
     }
 
@@ -412,14 +451,16 @@ impl Connection {
         let stream = &mut self.streams[dir];
         let harmless = stream.held().is_empty()
             && (stream.skip >= len || matches!(stream.mode, Mode::Opaque(_) | Mode::SkipToEnd));
-        if !harmless {
-            // Bytes of a message whose rest is lost; with no parser yet, the head of the stream.
+        // Bytes of a message whose rest is lost; with no parser yet, the head of the stream.
+        let unread = if harmless {
+            Vec::new()
+        } else {
             let reason = match stream.mode {
                 Mode::Detecting => "undetected",
                 _ => "cut by a gap",
             };
-            self.drop_held(dir, reason);
-        }
+            self.drop_held(dir, reason)
+        };
         let stream = &mut self.streams[dir];
         let offset = stream.pos;
         stream.skip = stream.skip.saturating_sub(len);
@@ -434,14 +475,30 @@ impl Connection {
             self.drain_ends(dir, cx);
         } else {
             add(&mut self.counts.gaps, 1);
-            self.tell_gap(dir, Gap { offset, len }, cx);
+            let gap = Gap {
+                offset,
+                len,
+                unread: &unread,
+            };
+            self.drain_ends(dir, cx);
+            match self.tell_gap(dir, gap, cx) {
+                Some(AfterGap::Continue) => self.streams[dir].mode = Mode::Running,
+                Some(AfterGap::Resync) => self.streams[dir].mode = Mode::Syncing,
+                Some(AfterGap::Stop) => self.turn_opaque("gap", cx),
+                None => {}
+            }
         }
     }
 
-    /// Tells the exchanges and the parser about lost bytes that cost something.
-    fn tell_gap(&mut self, dir: Direction, gap: Gap, cx: &mut Context<'_>) {
+    /// Tells the exchanges and the parser about bytes that were lost, or went by unread. `None`
+    /// while there is no parser.
+    pub(super) fn tell_gap(
+        &mut self,
+        dir: Direction,
+        gap: Gap<'_>,
+        cx: &mut Context<'_>,
+    ) -> Option<AfterGap> {
         self.streams[dir].skip = 0;
-        self.drain_ends(dir, cx);
         self.table.gap(match dir {
             Direction::ToServer => Message::Request,
             Direction::ToClient => Message::Response,
@@ -449,21 +506,16 @@ impl Connection {
         let Some(mut parser) = self.parser.take() else {
             // The start of a direction is lost: its protocol, once known, joins in the middle.
             self.start = crate::types::Start::Middle;
-            return;
+            return None;
         };
         let after = guarded(&mut parser, |p| {
             p.gap(dir, gap, &mut self.recorder(dir, cx))
         });
         self.parser = Some(parser);
-        match after {
-            Some(AfterGap::Continue) => self.streams[dir].mode = Mode::Running,
-            Some(AfterGap::Resync) => self.streams[dir].mode = Mode::Syncing,
-            Some(AfterGap::Stop) => self.turn_opaque("gap", cx),
-            None => {
-                add(&mut cx.stats.parser_faults, 1);
-                self.turn_opaque("parser fault", cx);
-            }
+        if after.is_none() {
+            add(&mut cx.stats.parser_faults, 1);
         }
+        after.or(Some(AfterGap::Stop))
     }
 
     /// Does what the last input has left to do: the other direction's turn, detection, bytes to be

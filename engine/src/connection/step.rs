@@ -1,15 +1,17 @@
 //! The step loop: from contiguous bytes to events.
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use wirespan_parser_api::{
-    Abandon, Direction, Emit, ErrorKind, Event, Flags, Input, Next, ParseError, Parser, Step,
+    Abandon, AfterGap, Direction, Emit, ErrorKind, Event, Flags, Gap, Input, Next, ParseError,
+    Parser, Step,
 };
 
 use super::{Connection, Context};
 use crate::stats::{ProtocolStats, add};
 use crate::stream::{End, Mode, Stream};
-use crate::table::{Message, Outlet, Table};
+use crate::table::{Message, Moment, Outlet, Table};
 use crate::text::Text;
 
 /// Errors without a completed exchange between them after which a connection turns opaque.
@@ -136,15 +138,39 @@ impl Connection {
         match found {
             Ok(Some(n)) if n < rest.len() => {
                 stream.mode = Mode::Confirming;
-                self.drop_bytes(dir, n, "resync")
+                self.pass_over(dir, n, "resync", cx)
             }
             Ok(_) => {
                 let n = rest.len().saturating_sub(RESYNC_TAIL);
                 stream.need = rest.len().saturating_sub(n).saturating_add(1);
-                self.drop_bytes(dir, n, "resync")
+                self.pass_over(dir, n, "resync", cx)
             }
             Err(_) => self.fault(cx),
         }
+    }
+
+    /// Drops bytes in which whole messages may have gone by unread: as good as lost.
+    fn pass_over(
+        &mut self,
+        dir: Direction,
+        n: usize,
+        reason: &'static str,
+        cx: &mut Context<'_>,
+    ) -> Turn {
+        let gap = Gap {
+            offset: self.streams[dir].pos,
+            len: n as u64,
+            unread: &[],
+        };
+        let turn = self.drop_bytes(dir, n, reason);
+        // Before the first message of a late attach there is nothing to lose count of.
+        if n > 0
+            && self.streams[dir].was_in_step
+            && self.tell_gap(dir, gap, cx) == Some(AfterGap::Stop)
+        {
+            self.turn_opaque("gap", cx);
+        }
+        turn
     }
 
     /// A parser panicked or broke the contract: its connection turns opaque, the process lives.
@@ -200,6 +226,7 @@ impl Connection {
             }
         }
         add(&mut self.counts.bytes[dir].parsed, step.consumed as u64);
+        stream.was_in_step = true;
         if stream.mode == Mode::Confirming {
             stream.mode = Mode::Running;
             add(&mut self.counts.resyncs, 1);
@@ -236,27 +263,36 @@ impl Connection {
     fn error(&mut self, dir: Direction, error: ParseError, cx: &mut Context<'_>) -> Turn {
         let stream = &mut self.streams[dir];
         stream.need = 0;
-        let candidate = stream.mode == Mode::Confirming && error.kind != ErrorKind::TooLarge;
-        stream.mode = Mode::Syncing;
         // A candidate boundary that was none is no error of the connection's, if it cost little.
-        if !candidate {
-            let key = (self.protocol, error.kind, error.what);
-            add(cx.stats.errors.entry(key).or_default(), 1);
-            if self.table.completed > self.completed_at_error {
-                self.errors = 0;
-                self.completed_at_error = self.table.completed;
-            }
-            self.errors = self.errors.saturating_add(1);
-            if self.errors >= MAX_ERRORS {
-                self.turn_opaque("parse errors", cx);
-                return Turn::Used(0);
-            }
+        if stream.mode == Mode::Confirming && error.kind != ErrorKind::TooLarge {
+            stream.mode = Mode::Syncing;
+            return self.pass_over(dir, 1, "parse error", cx);
         }
-        self.drop_bytes(dir, 1, "parse error")
+        stream.mode = Mode::Syncing;
+        let key = (self.protocol, error.kind, error.what);
+        add(cx.stats.errors.entry(key).or_default(), 1);
+        if self.table.completed > self.completed_at_error {
+            self.errors = 0;
+            self.completed_at_error = self.table.completed;
+        }
+        self.errors = self.errors.saturating_add(1);
+        if self.errors >= MAX_ERRORS {
+            self.turn_opaque("parse errors", cx);
+            return Turn::Used(0);
+        }
+        self.streams[dir].was_in_step = true;
+        self.pass_over(dir, 1, "parse error", cx)
     }
 
-    /// Tells the exchanges about messages whose last byte has gone by.
+    /// Tells the exchanges about messages whose last byte lay ahead and has gone by.
+    #[inline]
     pub(super) fn drain_ends(&mut self, dir: Direction, cx: &mut Context<'_>) {
+        if !self.streams[dir].ends.is_empty() {
+            self.drain_some_ends(dir, cx);
+        }
+    }
+
+    fn drain_some_ends(&mut self, dir: Direction, cx: &mut Context<'_>) {
         while let Some(end) = self.streams[dir].ends.front().copied()
             && end.at <= self.streams[dir].pos
         {
@@ -286,6 +322,8 @@ impl Connection {
             session: &mut self.session,
             max_open: cx.config.max_open,
             evicted: &mut cx.stats.evicted_exchanges,
+            errors: &mut cx.stats.errors,
+            protocol: self.protocol,
             outlet: Outlet {
                 facts: &self.facts,
                 counts: &mut self.counts,
@@ -315,6 +353,8 @@ pub(super) struct Recorder<'a> {
     session: &'a mut Text,
     max_open: usize,
     evicted: &'a mut u64,
+    errors: &'a mut BTreeMap<(&'static str, ErrorKind, &'static str), u64>,
+    protocol: &'static str,
     outlet: Outlet<'a>,
 }
 
@@ -324,6 +364,12 @@ impl Recorder<'_> {
     }
 
     fn end(&mut self, end: End) {
+        if self.stream.is_stamped(end.at) {
+            let time = self.stream.time(end.at.saturating_sub(1));
+            self.table
+                .end(end.id, end.message, time, end.size, &mut self.outlet);
+            return;
+        }
         // Ends of interleaved messages come in order, or nearly so.
         let ends = &mut self.stream.ends;
         let at = ends.iter().rposition(|e| e.at <= end.at);
@@ -340,7 +386,10 @@ impl Emit for Recorder<'_> {
                     self.table
                         .abandon_oldest(Flags::TRUNCATED, &mut self.outlet);
                 }
-                let start = self.stream.time(at);
+                let start = match self.stream.message_time(at) {
+                    Some(time) => Moment::Exact(time),
+                    None => Moment::About(self.stream.oldest_time().unwrap_or_default()),
+                };
                 let risen =
                     self.table
                         .request(id, at, start, &request, self.session, &mut self.outlet);
@@ -352,8 +401,13 @@ impl Emit for Recorder<'_> {
                 message: Message::Request,
                 size,
             }),
+            Event::Mark { at } => self.stream.mark(at),
+            Event::ResponseStart { id, at } => {
+                let start = self.stream.message_time(at);
+                self.table.response_start(id, start);
+            }
             Event::Response { id, at, response } => {
-                let start = self.stream.time(at);
+                let start = self.stream.message_time(at);
                 if !self.table.response(id, start, &response) {
                     add(&mut self.counts().orphans, 1);
                 }
@@ -365,6 +419,12 @@ impl Emit for Recorder<'_> {
                 size,
             }),
             Event::Annotate { id, flags, attrs } => self.table.annotate(id, flags, attrs),
+            Event::Rename {
+                id,
+                protocol,
+                operation,
+                target,
+            } => self.table.rename(id, protocol, operation, target),
             Event::Abandon { id, why } => {
                 let flags = match why {
                     Abandon::Lost => Flags::GAP,
@@ -378,6 +438,11 @@ impl Emit for Recorder<'_> {
             Event::Orphan { .. } => add(&mut self.counts().orphans, 1),
             Event::Push { kind, .. } => {
                 add(self.counts().pushes.entry(kind).or_default(), 1);
+            }
+            Event::Count { what, n } => add(self.counts().counted.entry(what).or_default(), n),
+            Event::Error { error } => {
+                let key = (self.protocol, error.kind, error.what);
+                add(self.errors.entry(key).or_default(), 1);
             }
             Event::Session { attrs } => {
                 for attr in attrs {

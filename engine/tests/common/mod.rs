@@ -151,7 +151,7 @@ impl Parser for LineParser {
             _ => Err(ParseError::malformed("kind")),
         }
     }
-    fn gap(&mut self, dir: Direction, _: Gap, out: &mut dyn Emit) -> AfterGap {
+    fn gap(&mut self, dir: Direction, _: Gap<'_>, out: &mut dyn Emit) -> AfterGap {
         self.fifo.as_mut().unwrap().gap(dir, out);
         AfterGap::Resync
     }

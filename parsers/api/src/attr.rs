@@ -130,6 +130,12 @@ pub mod keys {
     pub const NETWORK_PROTOCOL_NAME: StrKey = StrKey("network.protocol.name");
     /// `network.protocol.version`: `1.0`, `1.1`, `2`.
     pub const NETWORK_PROTOCOL_VERSION: StrKey = StrKey("network.protocol.version");
+    /// `rpc.method`: `pkg.Service/Method`.
+    pub const RPC_METHOD: StrKey = StrKey("rpc.method");
+    /// `rpc.status_code`: name of the status, such as `DEADLINE_EXCEEDED`.
+    pub const RPC_STATUS_CODE: StrKey = StrKey("rpc.status_code");
+    /// `rpc.system.name`: `grpc`.
+    pub const RPC_SYSTEM_NAME: StrKey = StrKey("rpc.system.name");
     /// `server.address`: the name by which the client called the server.
     pub const SERVER_ADDRESS: StrKey = StrKey("server.address");
     /// `server.port`: the port by which the client called the server.
@@ -142,4 +148,17 @@ pub mod keys {
     pub const URL_SCHEME: StrKey = StrKey("url.scheme");
     /// `user_agent.original`: the User-Agent header.
     pub const USER_AGENT_ORIGINAL: StrKey = StrKey("user_agent.original");
+    /// `wirespan.grpc.encoding`: what compresses the request's messages, such as `gzip`.
+    pub const WIRESPAN_GRPC_ENCODING: StrKey = StrKey("wirespan.grpc.encoding");
+    /// `wirespan.grpc.request.compressed`: messages of the request that are flagged as compressed.
+    pub const WIRESPAN_GRPC_REQUEST_COMPRESSED: IntKey = IntKey("wirespan.grpc.request.compressed");
+    /// `wirespan.grpc.request.messages`: messages that the client has sent.
+    pub const WIRESPAN_GRPC_REQUEST_MESSAGES: IntKey = IntKey("wirespan.grpc.request.messages");
+    /// `wirespan.grpc.response.compressed`: messages of the response that are flagged as compressed.
+    pub const WIRESPAN_GRPC_RESPONSE_COMPRESSED: IntKey =
+        IntKey("wirespan.grpc.response.compressed");
+    /// `wirespan.grpc.response.messages`: messages that the server has sent.
+    pub const WIRESPAN_GRPC_RESPONSE_MESSAGES: IntKey = IntKey("wirespan.grpc.response.messages");
+    /// `wirespan.grpc.timeout_us`: the deadline that the client gave the call, in microseconds.
+    pub const WIRESPAN_GRPC_TIMEOUT_US: IntKey = IntKey("wirespan.grpc.timeout_us");
 }

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use crate::{Attr, ProtocolName, TraceContext};
+use crate::{Attr, ParseError, ProtocolName, TraceContext};
 
 /// Receives the events of one parser call. Borrowed data lives until `emit` returns.
 pub trait Emit {
@@ -20,7 +20,8 @@ pub struct ExchangeId(pub u64);
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
-    /// A request began at `at`; opens the exchange. From [`Direction::ToServer`](crate::Direction).
+    /// A request began at `at`; opens the exchange. From the client, or from a server that refuses
+    /// before it was asked.
     Request {
         /// The exchange that opens.
         id: ExchangeId,
@@ -28,6 +29,13 @@ pub enum Event<'a> {
         at: u64,
         /// What is known of it.
         request: Request<'a>,
+    },
+    /// A message began at `at` that will be reported later, when more of it is known. The engine
+    /// remembers the time of consumed bytes only if it is told so; without it the message would
+    /// have no time.
+    Mark {
+        /// Offset of the message's first byte, to be named again by the event that reports it.
+        at: u64,
     },
     /// The request's last byte is just before `at`, which may lie ahead of the bytes seen so far.
     RequestEnd {
@@ -38,11 +46,19 @@ pub enum Event<'a> {
         /// Bytes of the request on the wire, framing included, lost bytes counted.
         size: u64,
     },
+    /// A response began at `at` whose status comes later, at its end (gRPC). [`Event::Response`]
+    /// follows where the status is seen.
+    ResponseStart {
+        /// The exchange.
+        id: ExchangeId,
+        /// Offset of the response's first byte.
+        at: u64,
+    },
     /// A response began at `at` (the final one: interim responses are not reported).
     Response {
         /// The exchange.
         id: ExchangeId,
-        /// Offset of the response's first byte.
+        /// Offset of the response's first byte; where [`Event::ResponseStart`] told it, that counts.
         at: u64,
         /// What is known of it.
         response: Response<'a>,
@@ -65,6 +81,18 @@ pub enum Event<'a> {
         /// Added to its attributes.
         attrs: &'a [Attr<'a>],
     },
+    /// An open exchange turned out to be something else than its request alone could tell: gRPC, of
+    /// which a connection joined in the middle shows only the body.
+    Rename {
+        /// The exchange.
+        id: ExchangeId,
+        /// In place of [`Request::protocol`].
+        protocol: ProtocolName,
+        /// In place of [`Request::operation`].
+        operation: &'a str,
+        /// In place of [`Request::target`].
+        target: &'a str,
+    },
     /// No (further) response can be attributed to this exchange; closes it as it stands.
     Abandon {
         /// The exchange.
@@ -83,6 +111,18 @@ pub enum Event<'a> {
         at: u64,
         /// What it is, such as `message`. A literal.
         kind: &'static str,
+    },
+    /// Something that cannot be known or is worth counting, such as `unknown HPACK entries`.
+    Count {
+        /// What is counted. A literal.
+        what: &'static str,
+        /// How many more of them.
+        n: u64,
+    },
+    /// An error that did not cost the place in the stream: it is counted, and parsing goes on.
+    Error {
+        /// What was wrong.
+        error: ParseError,
     },
     /// A fact about the connection, added to the exchanges that begin from now on: database, user.
     /// A later fact replaces an earlier one with the same key.

@@ -15,10 +15,16 @@ const MAX_RUNS: usize = 1024;
 /// and reported, responses are orphans, and no response is given to a request, until the client is
 /// known to have nothing else in flight when a request begins. Two things can show that:
 ///
-/// - counting: a gap in the responses destroyed at least one of them, so at most `in flight - 1`
-///   can still come, and each orphan leaves one fewer;
+/// - counting: after a gap in the responses, at most as many can still come as were in flight, and
+///   each orphan leaves one fewer;
 /// - habit: on this connection, every request that followed a response found nothing in flight (the
 ///   client waits for all its answers before it speaks again), and this one follows a response.
+///
+/// Where there is no habit yet, three rounds of one request and one response are taken for one, also
+/// where a capture has cut the end off each of them. And for clients that always keep several
+/// requests in flight there is a third way: when over many responses none came that was one too many
+/// for the requests since the loss, the count is taken to be right again. Exchanges are then
+/// [guessed](Ticket::guessed) until nothing is in flight.
 ///
 /// A connection joined in the middle starts unproven: it is paired in order at once, with
 /// [`Ticket::guessed`] set until one round trip has shown the client to be waiting for its answers.
@@ -43,7 +49,24 @@ pub struct Fifo {
     /// Whether the client sent several requests in its current turn.
     bursting: bool,
     habit: Habit,
+    /// Responses since the last request.
+    answers: u32,
+    /// While blind: rounds of one request and one response in a row.
+    rounds: u32,
+    /// While blind: responses less requests since the loss, and the most that it has been. Idle, a
+    /// connection is at its most: as many as the loss left unanswered.
+    ahead: i64,
+    most_ahead: i64,
+    /// While blind: responses since it was last at a new most.
+    calm: u32,
 }
+
+/// Responses without a new most after which the count is trusted.
+const CALM: u32 = 256;
+
+/// Rounds of one request and one response after which a blind pairing is trusted again, if the
+/// client was never seen to speak while answers were outstanding.
+const ROUNDS: u32 = 3;
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Mode {
@@ -99,6 +122,11 @@ impl Fifo {
             server_spoke: false,
             bursting: false,
             habit: Habit::Unknown,
+            answers: 0,
+            rounds: 0,
+            ahead: 0,
+            most_ahead: 0,
+            calm: 0,
         }
     }
 
@@ -116,23 +144,42 @@ impl Fifo {
                 }
             }
             Mode::Blind => {
-                let idle = self.owed == 0 && self.front == self.known;
+                // A client that speaks before a known answer has come waits for nothing.
+                let answered = self.front == self.known;
+                let idle = answered && self.owed == 0;
                 let habit = match self.habit {
                     Habit::Bursts => turn,
                     // Says nothing about a client that has just begun to pipeline.
                     Habit::OneByOne => turn && !self.bursting,
                     Habit::Unknown | Habit::Overlaps => false,
                 };
-                self.bursting = !turn;
-                if idle || habit {
+                if idle {
+                    self.learn(turn, 0);
+                } else {
+                    self.bursting = !turn;
+                }
+                self.rounds = if self.answers == 1 {
+                    self.rounds.saturating_add(1)
+                } else {
+                    0
+                };
+                let rounds = self.rounds >= ROUNDS && !matches!(self.habit, Habit::Overlaps);
+                if idle || (answered && habit) {
                     self.mode = Mode::Proven;
-                    self.owed = 0;
                     self.forget();
+                } else if answered && rounds {
+                    self.mode = Mode::Unproven;
+                    self.forget();
+                } else if answered && self.calm >= CALM {
+                    self.mode = Mode::Unproven;
+                    self.trust_count();
                 } else {
                     self.owed = self.owed.saturating_add(1);
+                    self.ahead = self.ahead.saturating_sub(1);
                 }
             }
         }
+        self.answers = 0;
         let id = ExchangeId(self.next);
         self.next = self.next.saturating_add(1);
         let pairable = !matches!(self.mode, Mode::Blind);
@@ -161,8 +208,8 @@ impl Fifo {
             }
             self.pass_one_way();
             if self.one_way.len() > MAX_RUNS {
-                self.mode = Mode::Blind;
-                self.owed = u64::MAX;
+                self.go_blind(u64::MAX);
+                self.rounds = 0;
             }
         }
         ExchangeId(id)
@@ -171,6 +218,7 @@ impl Fifo {
     /// Names the request that a beginning response answers; `None` if it answers none we can name.
     pub fn response(&mut self) -> Option<ExchangeId> {
         self.server_spoke = true;
+        self.answers = self.answers.saturating_add(1);
         if self.front < self.known {
             let id = ExchangeId(self.front);
             self.front = self.front.saturating_add(1);
@@ -182,13 +230,18 @@ impl Fifo {
                 if !self.unbounded() {
                     self.owed = self.owed.saturating_sub(1);
                 }
+                self.ahead = self.ahead.saturating_add(1);
+                self.calm = self.calm.saturating_add(1);
+                if self.ahead > self.most_ahead {
+                    self.most_ahead = self.ahead;
+                    self.calm = 0;
+                }
             }
             // Nothing in flight before the first request of a late attach: an answer to an
             // earlier one. Otherwise our count is off, by how much nobody knows.
             Mode::Unproven if self.next == 0 => {}
             Mode::Proven | Mode::Unproven => {
-                self.mode = Mode::Blind;
-                self.owed = u64::MAX;
+                self.go_blind(u64::MAX);
                 self.habit = Habit::Overlaps;
             }
         }
@@ -227,8 +280,10 @@ impl Fifo {
         match dir {
             // The requests that we know are still answered first, in order.
             Direction::ToServer => {
-                self.mode = Mode::Blind;
-                self.owed = u64::MAX;
+                self.go_blind(u64::MAX);
+                // What the server said before says nothing of the requests that were lost.
+                self.server_spoke = false;
+                self.answers = 0;
             }
             Direction::ToClient => {
                 self.server_spoke = true;
@@ -245,14 +300,30 @@ impl Fifo {
                     });
                 }
                 self.forget();
-                self.owed = match self.mode {
+                let owed = match self.mode {
                     Mode::Blind => self.owed.saturating_add(lost),
-                    // The gap itself took one.
-                    Mode::Proven | Mode::Unproven => lost.saturating_sub(1),
+                    Mode::Proven => lost,
+                    Mode::Unproven => u64::MAX,
                 };
-                self.mode = Mode::Blind;
+                self.go_blind(owed);
             }
         }
+    }
+
+    /// Loses step, with this many responses still to come to requests that cannot be named.
+    const fn go_blind(&mut self, owed: u64) {
+        self.mode = Mode::Blind;
+        self.owed = owed;
+        self.ahead = 0;
+        self.most_ahead = 0;
+        self.calm = 0;
+    }
+
+    /// Takes the count to be right again: the ids that are still to be answered are the last ones.
+    fn trust_count(&mut self) {
+        let outstanding = u64::try_from(self.most_ahead.saturating_sub(self.ahead)).unwrap_or(0);
+        self.forget();
+        self.front = self.next.saturating_sub(outstanding);
     }
 
     /// Nothing is in flight.
@@ -349,6 +420,15 @@ mod tests {
     }
 
     #[test]
+    fn a_response_before_a_lost_request_does_not_answer_it() {
+        let mut fifo = Fifo::new(false);
+        round_trips(&mut fifo, 3, 1);
+        fifo.gap(Direction::ToServer, &mut Lost::default());
+        assert!(!fifo.request().pairable);
+        assert_eq!(fifo.response(), None, "answers the lost request");
+    }
+
+    #[test]
     fn a_client_that_begins_to_pipeline_is_not_trusted_after_a_loss() {
         let mut fifo = Fifo::new(false);
         round_trips(&mut fifo, 5, 1);
@@ -381,20 +461,54 @@ mod tests {
     }
 
     #[test]
-    fn an_overlapping_client_is_paired_again_only_by_counting() {
+    fn an_overlapping_client_is_paired_again_by_counting_what_can_still_come() {
         let mut fifo = Fifo::new(false);
         let _ = fifo.request();
         let _ = fifo.request();
         let _ = fifo.response();
         let _ = fifo.request();
-        // Two in flight; the gap swallows at least one answer.
+        // Two in flight.
         fifo.gap(Direction::ToClient, &mut Lost::default());
         assert!(!fifo.request().pairable);
-        assert_eq!(fifo.response(), None);
-        assert_eq!(fifo.response(), None);
+        for _ in 0..3 {
+            assert_eq!(fifo.response(), None);
+        }
         let clean = fifo.request();
         assert!(clean.pairable);
         assert_eq!(fifo.response(), Some(clean.id));
+    }
+
+    #[test]
+    fn a_client_that_is_never_idle_is_paired_again_on_trust() {
+        let mut fifo = Fifo::new(false);
+        let mut waiting: VecDeque<_> = (0..10).map(|_| fifo.request().id).collect();
+        for _ in 0..20 {
+            assert_eq!(fifo.response(), waiting.pop_front());
+            waiting.push_back(fifo.request().id);
+        }
+        // Three of the ten answers are lost, and seven come.
+        fifo.gap(Direction::ToClient, &mut Lost::default());
+        waiting.drain(..3);
+        let mut paired = 0;
+        for _ in 0..1000 {
+            let due = waiting.pop_front();
+            let answered = fifo.response();
+            if fifo.mode != Mode::Blind {
+                assert!(answered.is_none() || answered == due);
+                paired += u32::from(answered.is_some());
+            }
+            let ticket = fifo.request();
+            assert!(ticket.guessed || !ticket.pairable);
+            waiting.push_back(ticket.id);
+            // Once in a while the client rests until all is answered.
+            if paired == 0 && fifo.calm == 100 {
+                while let Some(due) = waiting.pop_front() {
+                    assert!(fifo.response().is_none_or(|id| id == due));
+                }
+                waiting.extend((0..10).map(|_| fifo.request().id));
+            }
+        }
+        assert!(paired > 500, "{paired}");
     }
 
     #[test]
@@ -437,6 +551,79 @@ mod tests {
         }
         assert!(fifo.one_way.len() <= MAX_RUNS + 1);
         assert!(!fifo.request().pairable);
+    }
+
+    #[test]
+    fn a_client_without_habits_is_paired_again_after_three_rounds() {
+        let mut fifo = Fifo::new(false);
+        fifo.gap(Direction::ToServer, &mut Lost::default());
+        for _ in 0..3 {
+            assert!(!fifo.request().pairable);
+            assert_eq!(fifo.response(), None);
+        }
+        let fourth = fifo.request();
+        assert!(fourth.pairable && fourth.guessed);
+        assert_eq!(fifo.response(), Some(fourth.id));
+        assert!(!fifo.request().guessed);
+    }
+
+    #[test]
+    fn a_client_whose_every_message_loses_its_end_is_paired_again_after_three_rounds() {
+        let mut fifo = Fifo::new(false);
+        let mut paired = Vec::new();
+        for _ in 0..8 {
+            let ticket = fifo.request();
+            fifo.gap(Direction::ToServer, &mut Lost::default());
+            let answered = fifo.response();
+            assert_eq!(answered, ticket.pairable.then_some(ticket.id));
+            paired.extend(answered.map(|id| (id.0, ticket.guessed)));
+            fifo.gap(Direction::ToClient, &mut Lost::default());
+        }
+        let again = (3..8).map(|id| (id, true));
+        assert!(paired.into_iter().eq([(0, false)].into_iter().chain(again)));
+    }
+
+    #[test]
+    fn a_client_whose_every_response_loses_its_end_is_known_to_wait() {
+        let mut fifo = Fifo::new(false);
+        for _ in 0..3 {
+            let id = fifo.request().id;
+            assert_eq!(fifo.response(), Some(id));
+            fifo.gap(Direction::ToClient, &mut Lost::default());
+        }
+        let _ = fifo.request();
+        fifo.gap(Direction::ToServer, &mut Lost::default());
+        let _ = fifo.response();
+        let after = fifo.request();
+        assert!(after.pairable && !after.guessed);
+    }
+
+    #[test]
+    fn rounds_before_a_lost_request_do_not_count_for_the_next_one() {
+        let mut fifo = Fifo::new(false);
+        fifo.gap(Direction::ToServer, &mut Lost::default());
+        for _ in 0..3 {
+            let _ = (fifo.request(), fifo.response());
+        }
+        fifo.gap(Direction::ToServer, &mut Lost::default());
+        assert!(!fifo.request().pairable);
+    }
+
+    #[test]
+    fn a_client_that_speaks_before_a_known_answer_is_not_trusted() {
+        let mut fifo = Fifo::new(false);
+        round_trips(&mut fifo, 3, 4);
+        let first = fifo.request().id;
+        let second = fifo.request().id;
+        fifo.gap(Direction::ToServer, &mut Lost::default());
+        assert_eq!(fifo.response(), Some(first));
+        assert!(!fifo.request().pairable);
+        assert_eq!(fifo.response(), Some(second));
+        assert_eq!(
+            fifo.response(),
+            None,
+            "answers a lost request, or the last one"
+        );
     }
 
     #[test]

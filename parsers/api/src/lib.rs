@@ -23,6 +23,7 @@ extern crate alloc;
 mod attr;
 mod event;
 mod fifo;
+pub mod http;
 mod parser;
 mod trace;
 

@@ -40,14 +40,14 @@ pub trait Protocol: Send + Sync + 'static {
 
 /// Per-connection parsing state; sees both directions, in capture order.
 pub trait Parser: Send {
-    /// Consumes at most one message, or one step of a long one, from `input`.
+    /// Consumes a message, or one step of a long one, from `input`; or several short messages.
     ///
     /// The engine loops. `input.bytes` starts where the last [`Step`] in this direction left off.
     ///
     /// # Errors
     ///
-    /// An error means the bytes cannot be this protocol here. The engine counts it, drops one byte
-    /// and calls [`resync`](Self::resync). Too few bytes is not an error: return [`Next::Need`].
+    /// An error means the bytes cannot be this protocol here. The engine counts it, drops one byte,
+    /// calls [`gap`](Self::gap) for it and then [`resync`](Self::resync). Too few bytes is not an error: return [`Next::Need`].
     fn parse(
         &mut self,
         dir: Direction,
@@ -55,11 +55,13 @@ pub trait Parser: Send {
         out: &mut dyn Emit,
     ) -> Result<Step, ParseError>;
 
-    /// Tells the parser that `gap.len` bytes were lost and will never arrive.
+    /// Tells the parser that `gap.len` bytes were lost and will never arrive; or that they went by
+    /// unread, because the parser failed on them or because [`resync`](Self::resync) passed them
+    /// over. In the second case the engine resynchronises whatever the answer, unless it is `Stop`.
     ///
     /// Not called for a gap that lies wholly inside a [`Next::Skip`]: lost body bytes cost nothing.
-    /// Bytes shown before but not consumed are lost too: the next input starts after the gap.
-    fn gap(&mut self, _dir: Direction, _gap: Gap, _out: &mut dyn Emit) -> AfterGap {
+    /// Nor for what the first resync of a late attach passes over.
+    fn gap(&mut self, _dir: Direction, _gap: Gap<'_>, _out: &mut dyn Emit) -> AfterGap {
         AfterGap::Stop
     }
 
@@ -193,13 +195,17 @@ pub enum AfterGap {
     Stop,
 }
 
-/// Bytes that were lost. The length is always known: capture counts bytes it does not deliver.
+/// Bytes that were lost, or that went by unread. The length is always known: capture counts bytes
+/// that it does not deliver.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Gap {
-    /// Stream offset of the first lost byte.
+pub struct Gap<'a> {
+    /// Stream offset of the first of them.
     pub offset: u64,
-    /// Number of lost bytes.
+    /// Their number.
     pub len: u64,
+    /// The bytes before the gap that the parser was shown and did not consume: the beginning of a
+    /// message whose rest is lost. They end at `offset`, and are not shown again.
+    pub unread: &'a [u8],
 }
 
 /// The first bytes of one direction, shown to every registered [`Protocol`].

@@ -41,8 +41,10 @@ impl TraceContext<'_> {
     /// all or a `-` follows. Version ff, all-zero ids and upper-case digits are invalid.
     #[must_use]
     pub fn from_traceparent(value: &[u8]) -> Option<TraceContext<'static>> {
-        let (head, rest) = value.split_at_checked(55)?;
-        let [version, trace_id, span_id, flags] = fields(head)?;
+        let (version, rest) = value.split_at_checked(2)?;
+        let (trace_id, rest) = rest.strip_prefix(b"-")?.split_at_checked(32)?;
+        let (span_id, rest) = rest.strip_prefix(b"-")?.split_at_checked(16)?;
+        let (flags, rest) = rest.strip_prefix(b"-")?.split_at_checked(2)?;
         let version = hex::<1>(version)?;
         if version == [0xff] || !(rest.is_empty() || version != [0] && rest.starts_with(b"-")) {
             return None;
@@ -239,13 +241,6 @@ fn b3(
     })
 }
 
-/// The four fields of a `traceparent`, if three dashes part them.
-fn fields(head: &[u8]) -> Option<[&[u8]; 4]> {
-    let mut parts = head.split(|b| *b == b'-');
-    let fields = [parts.next()?, parts.next()?, parts.next()?, parts.next()?];
-    parts.next().is_none().then_some(fields)
-}
-
 /// Reads exactly `N` bytes of lower-case hex.
 fn hex<const N: usize>(digits: &[u8]) -> Option<[u8; N]> {
     let (pairs, rest) = digits.as_chunks::<2>();
@@ -253,17 +248,25 @@ fn hex<const N: usize>(digits: &[u8]) -> Option<[u8; N]> {
         return None;
     }
     let mut bytes = [0; N];
+    // No branch for each digit: most are right, and this is read for every request.
+    let mut seen = 0;
     for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
-        *byte = nibble(*high)? << 4 | nibble(*low)?;
+        let (high, low) = (nibble(*high), nibble(*low));
+        seen |= high | low;
+        *byte = high << 4 | low;
     }
-    Some(bytes)
+    (seen <= 0xf).then_some(bytes)
 }
 
-const fn nibble(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit.wrapping_sub(b'0')),
-        b'a'..=b'f' => Some(digit.wrapping_sub(b'a').wrapping_add(10)),
-        _ => None,
+/// The value of a lower-case hex digit; above 0xf where it is none.
+const fn nibble(digit: u8) -> u8 {
+    let (decimal, letter) = (digit.wrapping_sub(b'0'), digit.wrapping_sub(b'a'));
+    if decimal < 10 {
+        decimal
+    } else if letter < 6 {
+        letter.wrapping_add(10)
+    } else {
+        0xff
     }
 }
 

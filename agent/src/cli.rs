@@ -1,0 +1,134 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+use crate::filter::Filter;
+use crate::replay::condition::Condition;
+use crate::terminal::ColourChoice;
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 done; 1 an assertion failed (--expect, --fail-on, --fail-on-loss); 2 wrong use or \
+configuration; 3 input that cannot be read (what was read before the damage has been put out); \
+5 the output cannot be written. A closed pipe ends the program quietly with 0.";
+
+/// Turns what the services of a machine say to each other into requests: who asked whom for what,
+/// when, how long it took, how it ended, and to which trace it belongs.
+#[derive(Debug, Parser)]
+#[command(name = "wirespan", version, after_help = EXIT_CODES)]
+pub(crate) struct Cli {
+    /// When to colour
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        value_name = "WHEN",
+        default_value = "auto"
+    )]
+    pub(crate) color: ColourChoice,
+    /// Leave out the RED table, the honesty block and the progress bar
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Read capture files through the same engine as live traffic
+    #[command(after_help = EXIT_CODES)]
+    Replay(Box<ReplayArgs>),
+    /// List the registered protocols: name, usual ports, what is covered
+    Protocols,
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        #[arg(value_enum)]
+        shell: Shell,
+    },
+    /// Print the manual pages
+    Man,
+}
+
+/// What to replay, and what to do with it.
+#[derive(Args, Debug)]
+pub(crate) struct ReplayArgs {
+    /// Captures: pcap or pcapng, plain or compressed with gzip or zstd; - is standard input, also
+    /// while it is still being written. Several are independent and replayed in this order. A
+    /// folder stands for the captures in it and is compared with its goldens
+    #[arg(value_name = "FILE", required_unless_present = "demo")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Replay a small capture that comes with the program
+    #[arg(long, conflicts_with = "files")]
+    pub(crate) demo: bool,
+    /// What to print on standard output [default: table; none with --expect and --bless]
+    #[arg(short, long, value_enum, value_name = "FORMAT")]
+    pub(crate) output: Option<Output>,
+    /// Whether to hide literals and values. Credentials are hidden in any case
+    #[arg(
+        long,
+        value_enum,
+        default_value = "on",
+        value_name = "on|off",
+        hide_possible_values = true
+    )]
+    pub(crate) redact: Redact,
+    /// Threads that parse [default: one for each processor, at most 8]. The output does not depend
+    /// on it
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
+    pub(crate) jobs: Option<u8>,
+    #[command(flatten)]
+    pub(crate) checks: Checks,
+    #[command(flatten)]
+    pub(crate) filter: Filter,
+}
+
+/// Assertions on the outcome.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Checks")]
+pub(crate) struct Checks {
+    /// Compare the records with this golden file, or with the goldens in this folder (x.pcap with
+    /// x.golden.jsonl); exit with 1 and show the difference if they differ
+    #[arg(long, value_name = "FILE|DIR")]
+    pub(crate) expect: Option<PathBuf>,
+    /// Write the goldens instead of comparing with them; without --expect, beside the captures
+    #[arg(long)]
+    pub(crate) bless: bool,
+    /// Exit with 1 if this holds, such as 'errors > 1%' or 'p99 >= 100ms'. Over exchanges: errors,
+    /// no_response (also in %), count, p50, p95, p99, max. Over the whole input: lost (bytes), gaps, parse_errors,
+    /// orphans, resyncs, opaque, unparsed, evictions. Operators: > >= < <= == !=. May be repeated
+    #[arg(long, value_name = "CONDITION")]
+    pub(crate) fail_on: Vec<Condition>,
+    /// Exit with 1 if any byte was lost or the capture is damaged
+    #[arg(long)]
+    pub(crate) fail_on_loss: bool,
+}
+
+impl Checks {
+    /// Whether records are compared with, or written to, goldens.
+    pub(crate) const fn goldens(&self) -> bool {
+        self.expect.is_some() || self.bless
+    }
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum Output {
+    /// A line for each exchange, for people
+    Table,
+    /// A JSON object for each exchange: wirespan.record/1
+    Jsonl,
+    /// The RED table and the honesty block, here rather than on standard error
+    Stats,
+    /// Nothing
+    None,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum Redact {
+    /// Literals become ?, values never appear
+    On,
+    /// Statements and targets as sent, credentials excepted
+    Off,
+}

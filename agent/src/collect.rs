@@ -1,0 +1,197 @@
+//! What each shard of a replay does with the exchanges it finds, and how the shards' results become
+//! one output.
+
+use std::mem;
+use std::sync::Arc;
+
+use wirespan_engine::{Exchange, Nanos, Sink};
+use wirespan_export::record::RecordWriter;
+use wirespan_export::red::Red;
+use wirespan_export::table::LineWriter;
+use wirespan_replay::Collect;
+
+use crate::filter::Filter;
+use crate::pipeline::Format;
+
+/// Filters, counts and renders the exchanges of one shard.
+#[derive(Debug)]
+pub(crate) struct Collector {
+    filter: Arc<Filter>,
+    writer: Writer,
+    /// The time by the capture's clock.
+    now: Nanos,
+    batch: Batch,
+    red: Red,
+}
+
+#[derive(Debug)]
+enum Writer {
+    Table(LineWriter),
+    Records(RecordWriter),
+    Nothing,
+}
+
+/// Rendered exchanges that were not yet delivered.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    /// The lines behind each other.
+    bytes: Vec<u8>,
+    lines: Vec<Line>,
+    /// Exchanges that passed the filter, rendered or not.
+    pub(crate) exchanges: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Line {
+    order: Order,
+    /// Where the line ends in `bytes`. It begins where the one before ends.
+    end: usize,
+}
+
+/// Place in the output: time of completion; a tie is broken by connection, then by offset.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+struct Order {
+    time: Nanos,
+    connection: u64,
+    offset: u64,
+}
+
+impl Collector {
+    pub(crate) fn new(filter: Arc<Filter>, format: Format) -> Self {
+        let writer = match format {
+            Format::Table(colour) => Writer::Table(LineWriter::new(colour)),
+            Format::Records => Writer::Records(RecordWriter::default()),
+            Format::Nothing => Writer::Nothing,
+        };
+        Self {
+            filter,
+            writer,
+            now: Nanos::default(),
+            batch: Batch::default(),
+            red: Red::default(),
+        }
+    }
+
+    /// The statistics over all exchanges that passed the filter.
+    pub(crate) fn red(&self) -> &Red {
+        &self.red
+    }
+}
+
+impl Sink for Collector {
+    fn exchange(&mut self, exchange: &Exchange<'_>) {
+        if !self.filter.matches(exchange) {
+            return;
+        }
+        self.red.record(exchange);
+        self.batch.exchanges += 1;
+        match &mut self.writer {
+            Writer::Table(table) => table.write(&mut self.batch.bytes, exchange),
+            Writer::Records(records) => records.write(&mut self.batch.bytes, exchange),
+            Writer::Nothing => return,
+        }
+        self.batch.lines.push(Line {
+            order: Order {
+                time: self.now,
+                connection: exchange.connection,
+                offset: exchange.offset,
+            },
+            end: self.batch.bytes.len(),
+        });
+    }
+}
+
+impl Collect for Collector {
+    type Batch = Batch;
+
+    fn at(&mut self, now: Nanos) {
+        self.now = now;
+    }
+
+    fn take(&mut self) -> Batch {
+        mem::take(&mut self.batch)
+    }
+}
+
+/// Puts the lines of the shards in order.
+#[derive(Debug, Default)]
+pub(crate) struct Merger {
+    /// Lines of the latest time: more of that time may come.
+    waiting: Vec<(Order, Vec<u8>)>,
+}
+
+impl Merger {
+    /// Appends to `output` the lines of `batches`, which cover the same packets, in order; those of
+    /// the latest time wait for the next call, or for [`Merger::finish`].
+    pub(crate) fn merge(&mut self, batches: &[Batch], output: &mut Vec<u8>) {
+        let waiting = mem::take(&mut self.waiting);
+        let count = batches.iter().map(|batch| batch.lines.len()).sum::<usize>();
+        let mut lines = Vec::with_capacity(count + waiting.len());
+        lines.extend(waiting.iter().map(|(order, text)| (*order, &text[..])));
+        for batch in batches {
+            let mut start = 0;
+            for line in &batch.lines {
+                lines.push((line.order, &batch.bytes[start..line.end]));
+                start = line.end;
+            }
+        }
+        lines.sort_by_key(|(order, _)| *order);
+        let Some((last, _)) = lines.last().copied() else {
+            return;
+        };
+        let settled = lines.partition_point(|(order, _)| order.time < last.time);
+        for (_, text) in &lines[..settled] {
+            output.extend_from_slice(text);
+        }
+        let latest = lines[settled..].iter();
+        self.waiting = latest
+            .map(|(order, text)| (*order, text.to_vec()))
+            .collect();
+    }
+
+    /// Appends the lines that waited.
+    pub(crate) fn finish(&mut self, output: &mut Vec<u8>) {
+        for (_, text) in self.waiting.drain(..) {
+            output.extend_from_slice(&text);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch(lines: &[(u64, u64, u64, &str)]) -> Batch {
+        let mut batch = Batch::default();
+        for (time, connection, offset, text) in lines.iter().copied() {
+            batch.bytes.extend_from_slice(text.as_bytes());
+            batch.lines.push(Line {
+                order: Order {
+                    time: Nanos(time),
+                    connection,
+                    offset,
+                },
+                end: batch.bytes.len(),
+            });
+        }
+        batch
+    }
+
+    #[test]
+    fn shards_merge_by_time_then_connection_then_offset() {
+        let mut merger = Merger::default();
+        let mut output = Vec::new();
+        let first = [
+            batch(&[(2, 5, 0, "c"), (9, 1, 7, "g"), (9, 1, 3, "e")]),
+            Batch::default(),
+            batch(&[(1, 6, 0, "a"), (2, 4, 9, "b"), (2, 6, 0, "d")]),
+        ];
+        merger.merge(&first, &mut output);
+        assert_eq!(output, b"abcd", "there may be more of the latest time");
+        merger.merge(&[batch(&[(9, 1, 5, "f")])], &mut output);
+        merger.merge(&[batch(&[(10, 1, 0, "h")])], &mut output);
+        assert_eq!(output, b"abcdefg");
+        merger.finish(&mut output);
+        assert_eq!(output, b"abcdefgh");
+    }
+}

@@ -1,0 +1,65 @@
+//! The commands of `wirespan`, as a library: a distribution with further protocols is a `main` of
+//! its own, five lines long, that adds them to [`protocols`] and calls [`main`].
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{CommandFactory as _, Parser as _};
+use wirespan_engine::DuplicateProtocol;
+
+mod cli;
+mod collect;
+mod exit;
+mod filter;
+mod introspect;
+mod pipeline;
+mod replay;
+mod terminal;
+mod units;
+
+pub use filter::Filter;
+pub use pipeline::{Format, Found, Pipeline};
+pub use wirespan_engine::{Registry, RegistryBuilder, api};
+pub use wirespan_export::table::Colour;
+pub use wirespan_replay::Input;
+
+use cli::{Cli, Command};
+use exit::Exit;
+use terminal::Terminal;
+
+/// The protocols of this repository, to be registered as they are or with others added.
+#[must_use]
+pub fn protocols() -> RegistryBuilder {
+    Registry::builder()
+        .with(wirespan_http::Http)
+        .with(wirespan_http::WebSocket)
+        .with(wirespan_grpc::Http2)
+        .with(wirespan_postgres::Postgres)
+        .with(wirespan_mysql::MySql)
+        .with(wirespan_redis::Redis)
+}
+
+/// Runs the program on the arguments of the process, with the given protocols.
+///
+/// A registry that could not be built is reported like any wrong configuration.
+#[must_use]
+pub fn main(registry: Result<Registry, DuplicateProtocol>) -> ExitCode {
+    let cli = Cli::parse();
+    let terminal = Terminal::new(cli.color, cli.quiet);
+    let registry = match registry {
+        Ok(registry) => Arc::new(registry),
+        Err(duplicate) => {
+            terminal.error(&duplicate.to_string());
+            return Exit::Usage.into();
+        }
+    };
+    let exit = match cli.command {
+        Command::Replay(args) => replay::run(&args, &registry, &terminal),
+        Command::Protocols => introspect::protocols(&registry, &terminal),
+        Command::Completions { shell } => {
+            introspect::completions(shell, &mut Cli::command(), &terminal)
+        }
+        Command::Man => introspect::man(Cli::command(), &terminal),
+    };
+    exit.into()
+}

@@ -1,0 +1,135 @@
+//! From a capture to rendered exchanges and statistics: what `wirespan replay` does, for callers.
+
+use std::io;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use wirespan_engine::api::Redaction;
+use wirespan_engine::{Config, Registry, Stats};
+use wirespan_export::red::Red;
+use wirespan_export::table::Colour;
+use wirespan_replay::{CaptureStats, Error, Input, Options, Progress};
+
+use crate::collect::{Batch, Collector, Merger};
+use crate::filter::Filter;
+
+/// How exchanges are rendered.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Format {
+    /// Lines for people.
+    Table(Colour),
+    /// JSON lines, `wirespan.record/1`.
+    Records,
+    /// Not at all; they are only counted.
+    Nothing,
+}
+
+/// How captures are replayed.
+#[derive(Clone, Debug)]
+pub struct Pipeline {
+    /// The protocols to look for.
+    pub registry: Arc<Registry>,
+    /// Threads that parse. The output does not depend on it.
+    pub jobs: usize,
+    /// What may be shown as text.
+    pub redaction: Redaction,
+    /// Which exchanges are rendered and counted.
+    pub filter: Arc<Filter>,
+    /// How they are rendered.
+    pub format: Format,
+}
+
+/// What a capture held.
+#[derive(Debug)]
+pub struct Found {
+    /// Statistics over the exchanges that passed the filter.
+    pub red: Red,
+    /// What became of every byte, whatever the filter.
+    pub stats: Stats,
+    /// What was in the file.
+    pub capture: CaptureStats,
+    /// Why the capture could not be read to its end, or at all.
+    pub error: Option<Error>,
+}
+
+impl Pipeline {
+    /// A pipeline for `registry` that renders all exchanges as records, redacted, on one thread.
+    #[must_use]
+    pub fn new(registry: Arc<Registry>) -> Self {
+        Self {
+            registry,
+            jobs: 1,
+            redaction: Redaction::On,
+            filter: Arc::default(),
+            format: Format::Records,
+        }
+    }
+
+    /// Replays `input`. Rendered exchanges go to `write` in the order of their completion;
+    /// `progress` also hears how many exchanges there were so far.
+    ///
+    /// # Errors
+    ///
+    /// What `write` failed with; the replay ends there. Trouble with the input is in
+    /// [`Found::error`].
+    pub fn run(
+        &self,
+        input: Input,
+        mut write: impl FnMut(&[u8]) -> io::Result<()>,
+        mut progress: impl FnMut(Progress, u64),
+    ) -> io::Result<Found> {
+        let mut config = Config::default();
+        config.redaction = self.redaction;
+        let options = Options {
+            jobs: self.jobs,
+            registry: Arc::clone(&self.registry),
+            engine: config,
+        };
+        let exchanges = std::cell::Cell::new(0);
+        let live = input.is_live();
+        let mut merger = Merger::default();
+        let mut lines = Vec::new();
+        let mut written = Ok(());
+        let deliver = |batches: Vec<Batch>| {
+            let fresh: u64 = batches.iter().map(|batch| batch.exchanges).sum();
+            exchanges.set(exchanges.get() + fresh);
+            lines.clear();
+            merger.merge(&batches, &mut lines);
+            if live {
+                // Whoever watches wants to see what there is.
+                merger.finish(&mut lines);
+            }
+            if lines.is_empty() {
+                return ControlFlow::Continue(());
+            }
+            written = write(&lines);
+            match written {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(_) => ControlFlow::Break(()),
+            }
+        };
+        let report = wirespan_replay::run(
+            input,
+            &options,
+            |_| Collector::new(Arc::clone(&self.filter), self.format),
+            deliver,
+            |now| progress(now, exchanges.get()),
+        );
+        written?;
+        lines.clear();
+        merger.finish(&mut lines);
+        if !lines.is_empty() {
+            write(&lines)?;
+        }
+        let mut red = Red::default();
+        for collector in &report.collectors {
+            red.merge(collector.red());
+        }
+        Ok(Found {
+            red,
+            stats: report.stats,
+            capture: report.capture,
+            error: report.error,
+        })
+    }
+}

@@ -1,0 +1,68 @@
+//! Quantities as people write them on the command line.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// A duration in nanoseconds, written with a unit: `100ms`, `1.5s`, `250us`.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) struct Duration(pub(crate) u64);
+
+/// Why a text is not a duration.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct NotADuration;
+
+impl fmt::Display for NotADuration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("expected a number with a unit (ns, us, ms, s, m), such as 100ms")
+    }
+}
+
+impl std::error::Error for NotADuration {}
+
+impl FromStr for Duration {
+    type Err = NotADuration;
+
+    fn from_str(text: &str) -> Result<Self, NotADuration> {
+        let unit_at = text.find(|c: char| c.is_alphabetic()).ok_or(NotADuration)?;
+        let (number, unit) = text.split_at(unit_at);
+        let nanos = match unit {
+            "ns" => 1.0,
+            "us" | "µs" | "μs" => 1e3,
+            "ms" => 1e6,
+            "s" => 1e9,
+            "m" | "min" => 60e9,
+            _ => return Err(NotADuration),
+        };
+        let number: f64 = number.trim_end().parse().map_err(|_| NotADuration)?;
+        // The cast saturates: whatever is too long is longer than any exchange.
+        (number >= 0.0)
+            .then_some(Self((number * nanos).round() as u64))
+            .ok_or(NotADuration)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_a_unit() {
+        for (text, nanos) in [
+            ("7ns", 7),
+            ("250us", 250_000),
+            ("250µs", 250_000),
+            ("100ms", 100_000_000),
+            ("1.5s", 1_500_000_000),
+            ("2 m", 120_000_000_000),
+        ] {
+            assert_eq!(text.parse(), Ok(Duration(nanos)), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_duration_is_refused() {
+        for text in ["", "100", "ms", "-1s", "1h", "1.2.3s", "NaNs", "1e3"] {
+            assert_eq!(text.parse::<Duration>(), Err(NotADuration), "{text}");
+        }
+    }
+}

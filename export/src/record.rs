@@ -1,0 +1,251 @@
+//! One exchange as one line of JSON: the format `wirespan.record/1`.
+//!
+//! Written by hand, key by key in the documented order, because this runs once for each request on
+//! the machine: no intermediate value, no allocation but the growth of the caller's buffer.
+
+use std::net::SocketAddr;
+
+use wirespan_engine::api::{Flags, Value};
+use wirespan_engine::{Attrs, Exchange};
+
+use crate::format::{self, Clock};
+use crate::ids::SpanIds;
+
+/// Name and version of the format, the first key of each record.
+pub const SCHEMA: &str = "wirespan.record/1";
+
+/// Writes records. Keep one for each thread: it remembers the text of the current second.
+#[derive(Debug)]
+pub struct RecordWriter {
+    clock: Clock,
+}
+
+impl Default for RecordWriter {
+    fn default() -> Self {
+        Self {
+            clock: Clock::new(),
+        }
+    }
+}
+
+impl RecordWriter {
+    /// Appends `exchange` and a line feed to `out`.
+    pub fn write(&mut self, out: &mut Vec<u8>, exchange: &Exchange<'_>) {
+        out.extend_from_slice(b"{\"schema\":\"wirespan.record/1\",\"start\":\"");
+        self.clock.rfc3339(out, exchange.start);
+        out.extend_from_slice(b"\",\"duration_ns\":");
+        nullable(out, exchange.duration);
+        out.extend_from_slice(b",\"ttfb_ns\":");
+        nullable(out, exchange.ttfb);
+        out.extend_from_slice(b",\"protocol\":");
+        string(out, exchange.protocol.0);
+        out.extend_from_slice(b",\"operation\":");
+        string(out, exchange.operation);
+        out.extend_from_slice(b",\"target\":");
+        string(out, exchange.target);
+        out.extend_from_slice(b",\"status\":");
+        string(out, exchange.status);
+        out.extend_from_slice(b",\"error\":");
+        out.extend_from_slice(if exchange.error() { b"true" } else { b"false" });
+        address(out, b",\"client\":\"", exchange.client);
+        address(out, b",\"server\":\"", exchange.server);
+        out.extend_from_slice(b",\"side\":\"");
+        out.extend_from_slice(exchange.side.name().as_bytes());
+        out.extend_from_slice(b"\",\"request_bytes\":");
+        format::unsigned(out, exchange.request_bytes);
+        out.extend_from_slice(b",\"response_bytes\":");
+        format::unsigned(out, exchange.response_bytes);
+        if let Some(ids) = SpanIds::of(exchange) {
+            span(out, &ids);
+        }
+        flags(out, exchange.flags);
+        attributes(out, exchange.attrs);
+        out.extend_from_slice(b"}\n");
+    }
+}
+
+fn nullable(out: &mut Vec<u8>, value: Option<u64>) {
+    match value {
+        Some(value) => format::unsigned(out, value),
+        None => out.extend_from_slice(b"null"),
+    }
+}
+
+fn address(out: &mut Vec<u8>, key: &[u8], address: SocketAddr) {
+    out.extend_from_slice(key);
+    format::address(out, address);
+    out.push(b'"');
+}
+
+fn span(out: &mut Vec<u8>, ids: &SpanIds) {
+    out.extend_from_slice(b",\"trace_id\":\"");
+    format::hex(out, &ids.trace_id);
+    out.extend_from_slice(b"\",\"span_id\":\"");
+    format::hex(out, &ids.span_id);
+    if let Some(parent) = &ids.parent_span_id {
+        out.extend_from_slice(b"\",\"parent_span_id\":\"");
+        format::hex(out, parent);
+    }
+    out.push(b'"');
+}
+
+fn flags(out: &mut Vec<u8>, flags: Flags) {
+    out.extend_from_slice(b",\"flags\":[");
+    for (i, name) in flags.names().enumerate() {
+        if i > 0 {
+            out.push(b',');
+        }
+        string(out, name);
+    }
+    out.push(b']');
+}
+
+/// The attributes as an object. Of several with the same key the last one stands: those of the
+/// session come before the request's own.
+fn attributes(out: &mut Vec<u8>, attrs: Attrs<'_>) {
+    out.extend_from_slice(b",\"attributes\":{");
+    let mut first = true;
+    for (i, attr) in attrs.iter().enumerate() {
+        if attrs
+            .iter()
+            .skip(i + 1)
+            .any(|later| later.key() == attr.key())
+        {
+            continue;
+        }
+        if !std::mem::take(&mut first) {
+            out.push(b',');
+        }
+        string(out, attr.key().name());
+        out.push(b':');
+        match attr.value() {
+            Value::Str(text) => string(out, text),
+            Value::Int(number) => format::signed(out, number),
+            _ => out.extend_from_slice(b"null"),
+        }
+    }
+    out.push(b'}');
+}
+
+/// Appends `text` as a JSON string (RFC 8259 §7): quotation mark, backslash and control characters
+/// escaped, everything else as it is.
+fn string(out: &mut Vec<u8>, text: &str) {
+    out.push(b'"');
+    let bytes = text.as_bytes();
+    let mut plain = 0;
+    for (i, &byte) in bytes.iter().enumerate() {
+        if byte >= 0x20 && byte != b'"' && byte != b'\\' {
+            continue;
+        }
+        out.extend_from_slice(&bytes[plain..i]);
+        plain = i + 1;
+        match byte {
+            b'"' => out.extend_from_slice(b"\\\""),
+            b'\\' => out.extend_from_slice(b"\\\\"),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            control => {
+                out.extend_from_slice(b"\\u00");
+                format::hex(out, &[control]);
+            }
+        }
+    }
+    out.extend_from_slice(&bytes[plain..]);
+    out.push(b'"');
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value as Json, json};
+
+    use super::*;
+    use crate::fixture::{b3, w3c, with_exchange};
+
+    fn line(exchange: &Exchange<'_>) -> String {
+        let mut out = Vec::new();
+        RecordWriter::default().write(&mut out, exchange);
+        String::from_utf8(out).expect("UTF-8")
+    }
+
+    fn parsed(exchange: &Exchange<'_>) -> Json {
+        serde_json::from_str(&line(exchange)).expect("valid JSON")
+    }
+
+    #[test]
+    fn a_record_has_its_keys_in_the_documented_order_and_each_attribute_once() {
+        let expected = "{\"schema\":\"wirespan.record/1\",\
+             \"start\":\"2026-12-31T23:59:59.000000001Z\",\
+             \"duration_ns\":1500000,\"ttfb_ns\":1000,\"protocol\":\"http\",\"operation\":\"GET\",\
+             \"target\":\"/a?b=c\",\"status\":\"200\",\"error\":false,\
+             \"client\":\"10.0.0.1:40000\",\"server\":\"10.0.0.2:80\",\"side\":\"wire\",\
+             \"request_bytes\":78,\"response_bytes\":1234,\"flags\":[],\
+             \"attributes\":{\"http.response.status_code\":200,\"db.namespace\":\"2\",\
+             \"server.address\":\"a\\u0001b\"}}\n";
+        with_exchange(|exchange| assert_eq!(line(&exchange), expected));
+    }
+
+    #[test]
+    fn what_is_not_known_is_null_or_empty_and_an_error() {
+        with_exchange(|mut unanswered| {
+            (unanswered.status, unanswered.outcome) = ("", None);
+            (unanswered.duration, unanswered.ttfb) = (None, None);
+            unanswered.flags = Flags::NO_RESPONSE.with(Flags::MIDSTREAM);
+            let record = parsed(&unanswered);
+            assert_eq!(record["duration_ns"], Json::Null);
+            assert_eq!(record["ttfb_ns"], Json::Null);
+            assert_eq!(record["status"], "");
+            assert_eq!(record["error"], true);
+            assert_eq!(record["flags"], json!(["midstream", "no_response"]));
+        });
+    }
+
+    #[test]
+    fn ids_stand_between_the_sizes_and_the_flags() {
+        let ids = "\"trace_id\":\"4b4b4b4b4b4b4b4b4b4b4b4b4b4b4b4b\",\
+                   \"span_id\":\"f0f0f0f0f0f0f0f0\",\"parent_span_id\":\"0a0a0a0a0a0a0a0a\"";
+        with_exchange(|mut traced| {
+            traced.trace = Some(b3());
+            let expected = format!("\"response_bytes\":1234,{ids},\"flags\":[]");
+            assert!(line(&traced).contains(&expected));
+        });
+    }
+
+    #[test]
+    fn a_shared_span_without_a_parent_has_no_parent_key() {
+        with_exchange(|mut shared| {
+            let mut context = b3();
+            context.parent_span_id = None;
+            shared.trace = Some(context);
+            assert_eq!(parsed(&shared).get("parent_span_id"), None);
+            assert_eq!(parsed(&shared)["span_id"], "f0f0f0f0f0f0f0f0");
+        });
+    }
+
+    #[test]
+    fn a_callers_span_is_the_parent() {
+        with_exchange(|mut traced| {
+            traced.trace = Some(w3c());
+            assert_eq!(parsed(&traced)["parent_span_id"], "f0f0f0f0f0f0f0f0");
+        });
+    }
+
+    #[test]
+    fn every_character_comes_back_from_a_json_parser() {
+        let mut text: String = (0..0x500).filter_map(char::from_u32).collect();
+        text.push_str("\u{2028}\u{ffff}\u{1f680}\\u0041\\\"");
+        with_exchange(|odd| {
+            let odd = Exchange {
+                target: &text,
+                ..odd
+            };
+            assert_eq!(parsed(&odd)["target"], text.as_str());
+            assert_eq!(line(&odd).matches('\n').count(), 1, "one record, one line");
+        });
+    }
+
+    #[test]
+    fn the_schema_key_is_the_published_name() {
+        with_exchange(|exchange| assert_eq!(parsed(&exchange)["schema"], SCHEMA));
+    }
+}
