@@ -328,6 +328,13 @@ impl Table {
         }
     }
 
+    /// Makes a response that has begun an error.
+    pub(crate) fn fail(&mut self, id: ExchangeId) {
+        if let Some(open) = self.find(id) {
+            open.outcome = open.outcome.map(|_| Outcome::Error);
+        }
+    }
+
     /// Reports an exchange as it stands.
     pub(crate) fn abandon(&mut self, id: ExchangeId, flags: Flags, outlet: &mut Outlet<'_>) {
         if let Some(index) = self.index(id) {

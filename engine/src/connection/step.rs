@@ -428,8 +428,11 @@ impl Emit for Recorder<'_> {
             Event::Abandon { id, why } => {
                 let flags = match why {
                     Abandon::Lost => Flags::GAP,
-                    Abandon::Cancelled | Abandon::OneWay => Flags::NONE,
+                    Abandon::Cancelled | Abandon::Failed | Abandon::OneWay => Flags::NONE,
                 };
+                if why == Abandon::Failed {
+                    self.table.fail(id);
+                }
                 for end in self.stream.ends.iter().filter(|end| end.id == id) {
                     self.table.size(id, end.message, end.size);
                 }

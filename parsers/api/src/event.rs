@@ -181,6 +181,8 @@ pub enum Abandon {
     Lost,
     /// The client took the request back, or went away.
     Cancelled,
+    /// The server broke the exchange off: an error, whatever status it had announced.
+    Failed,
     /// The protocol gives no response to this request (`CLIENT REPLY OFF`).
     OneWay,
 }

@@ -386,6 +386,7 @@ impl Exchanges {
     fn add(&mut self, dir: Direction, frames: &Frames) {
         if let Some(stream) = self.streams.find(frames.stream) {
             let half = stream.half(dir);
+            half.at = frames.at;
             half.size = half.size.saturating_add(frames.size());
         }
     }
@@ -431,11 +432,17 @@ impl Exchanges {
 
     /// RST_STREAM: the stream is closed as it stands.
     pub(crate) fn reset(&mut self, dir: Direction, stream: u32, code: u32, out: &mut dyn Emit) {
-        let Some(stream) = self.streams.remove(stream) else {
+        let Some(mut stream) = self.streams.remove(stream) else {
             return;
         };
         let id = stream.exchange;
         if !stream.response.ended {
+            // A client that sees an HTTP error makes its status of that, and wants no more.
+            let refused = stream.status.is_some_and(|status| status != 200);
+            if stream.kind == Kind::Grpc && stream.answer == Answer::Begun && refused {
+                let at = stream.response.at;
+                tell_late(&mut stream, at, out);
+            }
             let mut attrs = Attributes::new();
             if stream.kind == Kind::Grpc && stream.answer != Answer::Told {
                 count_messages(&stream, &mut attrs);
@@ -450,10 +457,12 @@ impl Exchanges {
                 attrs: attrs.as_slice(),
             });
         }
-        out.emit(Event::Abandon {
-            id,
-            why: Abandon::Cancelled,
-        });
+        let why = match dir {
+            Direction::ToServer => Abandon::Cancelled,
+            Direction::ToClient if stream.response.ended => Abandon::Cancelled,
+            Direction::ToClient => Abandon::Failed,
+        };
+        out.emit(Event::Abandon { id, why });
     }
 
     /// GOAWAY of the server: requests above `last` were not and will not be processed.

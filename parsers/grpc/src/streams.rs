@@ -46,6 +46,8 @@ pub(crate) enum Answer {
 /// One direction of a stream.
 #[derive(Debug, Default)]
 pub(crate) struct Half {
+    /// Offset of its newest frame.
+    pub(crate) at: u64,
     /// Bytes of its HEADERS, CONTINUATION and DATA frames.
     pub(crate) size: u64,
     pub(crate) ended: bool,

@@ -125,6 +125,18 @@ fn a_response_without_status_has_that_of_its_http_status() {
 }
 
 #[test]
+fn a_client_that_resets_behind_an_http_error_has_made_a_status_of_it() {
+    for (status, expected) in [("404", "12 [truncated,guessed]"), ("200", "[no_response]")] {
+        let list = [(":status", status), ("content-type", "text/html")];
+        let fixture = start()
+            .client(&call(1, "/s/m"))
+            .server(&headers(END_HEADERS, 1, &list))
+            .client(&frame(RST_STREAM, 0, 1, &[0, 0, 0, 8]));
+        check(&fixture, &[&format!("grpc s/m {expected}")]);
+    }
+}
+
+#[test]
 fn grpc_web_and_other_content_are_http() {
     let mut list = request("POST", "/s/m").to_vec();
     list.push(("content-type", "application/grpc-web+proto"));

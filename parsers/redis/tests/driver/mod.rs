@@ -97,7 +97,7 @@ impl Emit for Log {
             Event::Abandon { id, why } => {
                 self.open(id.0).abandon = Some(match why {
                     Abandon::Lost => "lost",
-                    Abandon::Cancelled => "cancelled",
+                    Abandon::Cancelled | Abandon::Failed => "cancelled",
                     Abandon::OneWay => "one way",
                 });
             }
