@@ -302,6 +302,20 @@ impl Connection {
         }
     }
 
+    /// Reports the oldest open exchanges as they stand until the others take at most `goal` bytes.
+    pub(crate) fn give_up_exchanges(&mut self, goal: usize, cx: &mut Context<'_>) {
+        let mut outlet = Outlet {
+            facts: &self.facts,
+            counts: &mut self.counts,
+            pool: cx.pool,
+            sink: cx.sink,
+        };
+        while self.table.len() > 0 && self.table.heap_bytes() > goal {
+            add(&mut cx.stats.evicted_exchanges, 1);
+            self.table.abandon_oldest(Flags::TRUNCATED, &mut outlet);
+        }
+    }
+
     /// Reports requests that have waited too long, and gives up holes that have.
     pub(crate) fn tick(&mut self, now: Nanos, cx: &mut Context<'_>) {
         if self.hole.is_some() {

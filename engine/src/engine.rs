@@ -258,8 +258,13 @@ impl Engine {
             sink: out,
         };
         let result = call(connection, &mut cx);
+        let budget = self.config.connection_bytes;
         let mut heap = connection.heap_bytes();
-        if heap > self.config.connection_bytes {
+        if heap > budget {
+            connection.give_up_exchanges(budget / 2, &mut cx);
+            heap = connection.heap_bytes();
+        }
+        if heap > budget {
             connection.turn_opaque("connection budget", &mut cx);
             heap = connection.heap_bytes();
         }

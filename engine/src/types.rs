@@ -165,7 +165,8 @@ impl Exchange<'_> {
 pub struct Config {
     /// What may leave the parsers as text.
     pub redaction: Redaction,
-    /// Bytes that one connection may hold, over all its buffers and tables.
+    /// Bytes that one connection may hold, over all its buffers and tables. Beyond, its oldest open
+    /// exchanges are reported as they are, and then it turns opaque.
     pub connection_bytes: usize,
     /// Bytes that the engine may hold, over all connections. Beyond, the largest give way.
     pub engine_bytes: usize,
@@ -189,7 +190,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             redaction: Redaction::On,
-            connection_bytes: 8 << 20,
+            connection_bytes: 16 << 20,
             engine_bytes: 32 << 20,
             max_open: 16 * 1024,
             max_connections: 64 * 1024,

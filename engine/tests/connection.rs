@@ -255,6 +255,25 @@ fn open_exchanges_are_bounded() {
 }
 
 #[test]
+fn a_hundred_thousand_open_exchanges_stay_within_the_budget() {
+    let mut config = Config::default();
+    (config.connection_bytes, config.max_open) = (1 << 20, usize::MAX);
+    let mut rig = Rig::with(config, Start::Beginning, Roles::Known);
+    for _ in 0..100_000 {
+        rig.ask("Q a 0\n");
+        assert!(rig.engine.heap_bytes() <= 1 << 20);
+    }
+    assert!(rig.engine.stats().opaque.is_empty(), "the connection lives");
+    let open = 100_000 - rig.engine.stats().evicted_exchanges;
+    assert!(open > 500, "{open}");
+    // The answers to those given up are nobody's; the last ones find their requests.
+    rig.answer(&"A 1 0\n".repeat(100_000));
+    let answered = rig.pairs().iter().filter(|pair| *pair == "a=1").count();
+    assert_eq!(answered as u64, open);
+    rig.finish();
+}
+
+#[test]
 fn the_end_of_both_streams_closes_the_connection() {
     let mut rig = Rig::new();
     rig.ask("Q a 0\n").answer("A 1 0\n");
