@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -69,6 +70,40 @@ fn no_capture_breaks_the_engine_and_every_byte_is_accounted_for() {
             !protocol.bytes.to_server.balances() || !protocol.bytes.to_client.balances()
         });
         unbalanced.map(|(name, _)| format!("the bytes of {name} do not add up"))
+    });
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+}
+
+#[test]
+fn no_capture_is_taken_for_a_protocol_that_it_does_not_hold() {
+    // What tshark calls a protocol of ours. Percona's captures are MySQL on ports that it does not
+    // know, which is why it calls them data.
+    const KNOWN_AS: [(&str, &[&str]); 5] = [
+        ("http", &["http1", "http2", "grpc"]),
+        ("grpc", &["grpc", "http2"]),
+        ("mysql", &["mysql", "tcp,raw,ip,data"]),
+        ("postgresql", &["postgresql"]),
+        ("redis", &["redis", "resp"]),
+    ];
+    let Some(folder) = folder() else { return };
+    let manifest = fs::read_to_string(folder.join("MANIFEST.tsv")).expect("a manifest");
+    let held: HashMap<PathBuf, &str> = manifest
+        .lines()
+        .filter_map(|line| {
+            let mut columns = line.split('\t');
+            Some((folder.join(columns.next()?), columns.nth(1)?))
+        })
+        .collect();
+    let captures: Vec<PathBuf> = held.keys().filter(|path| path.is_file()).cloned().collect();
+    assert!(captures.len() > 1_000);
+    let problems = problems(&captures, |capture, replayed| {
+        let wrong = |(name, known_as): &&(&str, &[&str])| {
+            let record = format!("\"protocol\":\"{name}\"");
+            replayed.records.contains(&record)
+                && !known_as.iter().any(|known| held[capture].contains(known))
+        };
+        let (name, _) = KNOWN_AS.iter().find(wrong)?;
+        Some(format!("{name} in what holds {}", held[capture]))
     });
     assert!(problems.is_empty(), "{}", problems.join("\n"));
 }
