@@ -3,13 +3,15 @@
 
 mod support;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use serde_json::Value;
 use support::{Replayed, captures_in, records, repository};
 
 /// The folder of the captures; `None` where it is missing.
@@ -72,6 +74,45 @@ fn no_capture_breaks_the_engine_and_every_byte_is_accounted_for() {
         unbalanced.map(|(name, _)| format!("the bytes of {name} do not add up"))
     });
     assert!(problems.is_empty(), "{}", problems.join("\n"));
+}
+
+/// What every capture gives, in short: a change in any of them is seen, and explained by whoever
+/// made it. `UPDATE_GOLDEN=1` writes the summary instead.
+#[test]
+fn every_capture_gives_what_it_gave_before() {
+    let Some(folder) = folder() else { return };
+    let summaries = problems(&captures_in(&folder), |_, replayed| {
+        let mut counts = BTreeMap::new();
+        for line in replayed.records.lines() {
+            let record: Value = serde_json::from_str(line).expect("JSON");
+            let text = |key: &str| record[key].as_str().expect("text").to_owned();
+            let key = (text("protocol"), text("operation"), text("status"));
+            *counts.entry(key).or_insert(0) += 1;
+        }
+        let parts = counts.iter().map(|((protocol, operation, status), n)| {
+            format!("{n} {protocol} {operation:?} {status:?}")
+        });
+        let parts: Vec<_> = parts.collect();
+        (!parts.is_empty()).then(|| parts.join(", "))
+    });
+    let prefix = format!("{}/", folder.display());
+    let found: String = summaries
+        .iter()
+        .map(|line| format!("{}\n", line.strip_prefix(&prefix).expect("a path below")))
+        .collect();
+    let golden = repository().join("agent/tests/captures.golden.txt");
+    if env::var_os("UPDATE_GOLDEN").is_some_and(|value| value == "1") {
+        fs::write(&golden, &found).expect("a golden is written");
+    }
+    let expected = fs::read_to_string(&golden).expect("a golden");
+    let (found, expected): (BTreeSet<_>, BTreeSet<_>) =
+        (found.lines().collect(), expected.lines().collect());
+    let gone: Vec<_> = expected.difference(&found).collect();
+    let new: Vec<_> = found.difference(&expected).collect();
+    assert!(
+        gone.is_empty() && new.is_empty(),
+        "gone: {gone:#?}\nnew: {new:#?}"
+    );
 }
 
 #[test]
