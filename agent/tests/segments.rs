@@ -1,11 +1,14 @@
 //! How a stream is cut into segments, and in which order they are captured within a moment, is
-//! invisible: the records are the same, byte for byte.
+//! invisible: the records are the same, byte for byte. And a segment that is missing costs little.
 
 mod support;
 
+use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use serde_json::Value;
 use support::{captures_in, records, repository};
 
 /// A packet of a capture: its record header, and its bytes.
@@ -96,6 +99,17 @@ fn changed(capture: &Path, name: &str, change: impl Fn(&Packet) -> Vec<Packet>) 
     records(&path, 1).records
 }
 
+/// What tells an exchange apart, with its status.
+fn by_request(records: &str) -> BTreeMap<(String, String, String), String> {
+    let parse = |line| serde_json::from_str::<Value>(line).expect("JSON");
+    let text = |record: &Value, key: &str| record[key].as_str().expect("text").to_owned();
+    let exchange = |record: Value| {
+        let key = ["client", "start", "operation"].map(|key| text(&record, key));
+        (key.into(), text(&record, "status"))
+    };
+    records.lines().map(parse).map(exchange).collect()
+}
+
 /// Our captures whose packets are whole, and not so many bytes that cutting them takes long.
 fn captures() -> Vec<std::path::PathBuf> {
     let mut captures = captures_in(&repository().join("tests/pcaps"));
@@ -147,5 +161,55 @@ fn segments_sent_twice_give_the_same_records() {
             [parts.clone(), parts].concat()
         });
         assert_eq!(twice, whole, "{}", capture.display());
+    }
+}
+
+#[test]
+fn a_missing_segment_costs_a_few_exchanges_and_never_their_truth() {
+    // On the average over all segments; losing the first of a connection may cost all of it.
+    for (case, bound) in [
+        ("http/keepalive", 2),
+        ("redis/commands", 2),
+        ("postgresql/simple", 2),
+        ("mysql/text", 2),
+        ("http2/basic", 2),
+    ] {
+        let capture = repository().join(format!("tests/pcaps/{case}.pcap"));
+        let whole = by_request(&records(&capture, 1).records);
+        let packets = read(&capture).1;
+        let data = |packet: &Packet| payload(packet).is_some_and(|at| at < packet.bytes.len());
+        let (mut lost, mut tries) = (0, 0);
+        for missing in (0..packets.len()).filter(|n| data(&packets[*n])) {
+            let number = Cell::new(0);
+            let found = changed(&capture, "missing", |packet| {
+                let this = number.replace(number.get() + 1);
+                if this == missing {
+                    Vec::new()
+                } else {
+                    vec![packet.clone()]
+                }
+            });
+            let found = by_request(&found);
+            for (request, status) in &found {
+                let Some(truth) = whole.get(request) else {
+                    continue;
+                };
+                let honest = status == truth || status.is_empty();
+                assert!(
+                    honest,
+                    "{case} without packet {missing}: {request:?} {status}"
+                );
+            }
+            let kept = whole
+                .iter()
+                .filter(|(key, status)| found.get(*key) == Some(status));
+            lost += whole.len() - kept.count();
+            tries += 1;
+        }
+        println!("{case}: {lost} exchanges in {tries} tries");
+        assert!(
+            lost <= bound * tries,
+            "{case}: {lost} exchanges in {tries} tries"
+        );
     }
 }

@@ -240,10 +240,12 @@ impl Fifo {
             // Nothing in flight before the first request of a late attach: an answer to an
             // earlier one. Otherwise our count is off, by how much nobody knows.
             Mode::Unproven if self.next == 0 => {}
-            Mode::Proven | Mode::Unproven => {
+            Mode::Unproven => {
                 self.go_blind(u64::MAX);
                 self.habit = Habit::Overlaps;
             }
+            // Its request went by unseen, which says nothing about the client.
+            Mode::Proven => self.go_blind(u64::MAX),
         }
         None
     }

@@ -29,6 +29,9 @@ pub(crate) struct Half {
 pub(crate) enum Reading {
     #[default]
     Head,
+    /// A body, or the next head: the response answers a request that nobody knows, and that may
+    /// have been HEAD.
+    Unsure(Body),
     /// A chunk-size line.
     Chunk,
     /// Trailer lines, of this many bytes at most.

@@ -55,6 +55,7 @@ impl Parser for HttpParser {
                 Direction::ToServer => self.request(input, out),
                 Direction::ToClient => self.response(input, out),
             },
+            Reading::Unsure(body) => self.unsure(body, input, out),
             Reading::Chunk => self.chunk(dir, input, out),
             Reading::Trailers(left) => self.trailer(dir, left, input, out),
             Reading::ToEnd | Reading::Broken => Ok(Step {
@@ -76,6 +77,10 @@ impl Parser for HttpParser {
                 Next::More
             }
             Reading::Head => self.cut_head(dir, gap, out),
+            Reading::Unsure(_) => {
+                self.responses.reading = Reading::Head;
+                Next::More
+            }
             Reading::ToEnd | Reading::Broken => Next::More,
         };
         self.lose(dir, out);
@@ -102,7 +107,7 @@ impl Parser for HttpParser {
             Reading::Head if half.message.end > offset => {
                 annotate(half.message.id, Flags::TRUNCATED, out);
             }
-            Reading::Head | Reading::Broken => {}
+            Reading::Head | Reading::Unsure(_) | Reading::Broken => {}
         }
     }
 
@@ -318,6 +323,10 @@ impl HttpParser {
             Some(id) => report(id, at, line, framing, flags, out),
             None => out.emit(Event::Orphan { at }),
         }
+        if id.is_none() && line.code != 101 && !matches!(body, Body::Empty | Body::Length(0)) {
+            self.responses.reading = Reading::Unsure(body);
+            return Step::more(len);
+        }
         let step = self.begin(Direction::ToClient, id, span, body, out);
         match (asked, line.code) {
             (_, 101) => Step {
@@ -329,6 +338,30 @@ impl HttpParser {
                 next: Next::Upgrade(Upgrade::Detect),
             },
             _ => step,
+        }
+    }
+
+    /// Reads what follows the head of a response to an unknown request.
+    fn unsure(
+        &mut self,
+        body: Body,
+        input: Input<'_>,
+        out: &mut dyn Emit,
+    ) -> Result<Step, ParseError> {
+        const NEXT: &[u8] = b"HTTP/1.";
+        if input.bytes.starts_with(NEXT) {
+            self.responses.reading = Reading::Head;
+            return self.response(input, out);
+        }
+        if NEXT.starts_with(input.bytes) {
+            return Ok(Step::need(NEXT.len()));
+        }
+        self.responses.reading = Reading::Head;
+        let behind_head = Span::whole(input.offset, 0);
+        let step = self.begin(Direction::ToClient, None, behind_head, body, out);
+        match body {
+            Body::Chunked => self.chunk(Direction::ToClient, input, out),
+            _ => Ok(step),
         }
     }
 
