@@ -31,6 +31,7 @@
 //! | status line with odd white space, case or version (`HTTP/2.0 200`) | the digits behind the version are the status |
 //! | up to 51 bytes before a status line, while one response is due | passed over |
 //! | status code of one, two or four digits | as sent, and an error on the server's side (RFC 9110 §15) |
+//! | response with a body announced, to a request that went by unseen | no body if `HTTP/1.` follows at once (it may answer HEAD); else the body |
 //! | chunk-size line that is no hexadecimal number, is above 2^63 - 1, or longer than 16 kB | a parse error; the message ends there. After a request nothing more is read from the client; after a response the next one is looked for |
 //!
 //! A start line that is none is a parse error: nothing is made up. So is a head above

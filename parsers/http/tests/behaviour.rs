@@ -297,6 +297,18 @@ fn a_response_that_nobody_asked_for_is_an_orphan() {
 }
 
 #[test]
+fn an_orphan_may_answer_head_and_then_has_no_body() {
+    const ANSWERS_HEAD: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n";
+    let mut session = Session::new();
+    session.server(ANSWERS_HEAD).unwrap();
+    session.server(OK).unwrap();
+    session.server(OK).unwrap();
+    let (first, second) = (ANSWERS_HEAD.len(), ANSWERS_HEAD.len() + OK.len());
+    let orphan = |at: usize| format!("orphan @{at}");
+    assert_eq!(session.said(), [orphan(0), orphan(first), orphan(second)]);
+}
+
+#[test]
 fn the_first_pairing_of_a_late_attach_is_guessed() {
     let mut session = Session::with(true, Redaction::On);
     session.client(GET).unwrap();
