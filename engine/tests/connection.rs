@@ -114,6 +114,19 @@ fn bytes_that_were_acknowledged_first_and_come_late_are_not_lost() {
 }
 
 #[test]
+fn a_hole_does_not_inherit_the_age_of_one_that_was_filled() {
+    let mut rig = Rig::new();
+    rig.at(ToServer, 6, "Q b 0\n").at(ToServer, 0, "Q a 0\n");
+    rig.now = 1_900_000_000;
+    rig.at(ToServer, 18, "Q d 0\n");
+    rig.engine.tick(Nanos(2_100_000_000), &mut rig.seen);
+    rig.at(ToServer, 12, "Q c 0\n");
+    rig.answer(&"A 1 0\n".repeat(4));
+    assert_eq!(rig.finish(), ["a=1", "b=1", "c=1", "d=1"]);
+    assert_eq!(rig.engine.stats().protocols["line"].gaps, 0);
+}
+
+#[test]
 fn a_connection_joined_in_the_middle_is_read_from_its_next_message() {
     let mut rig = Rig::with(Config::default(), Start::Middle, Roles::Assumed);
     rig.at(ToServer, 100, "dy of a\nQ b 0\n");

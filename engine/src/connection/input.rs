@@ -292,7 +292,7 @@ impl Connection {
                 self.keep(dir, offset, piece, cx);
             }
         }
-        if self.has_pieces {
+        if self.has_pieces || self.streams[dir].hole_since.is_some() {
             self.note_holes(time, cx);
         }
     }
@@ -491,7 +491,7 @@ impl Connection {
     }
 
     /// Tells the exchanges and the parser about bytes that were lost, or went by unread. `None`
-    /// while there is no parser.
+    /// while there is no parser, and when it failed.
     pub(super) fn tell_gap(
         &mut self,
         dir: Direction,
@@ -513,9 +513,9 @@ impl Connection {
         });
         self.parser = Some(parser);
         if after.is_none() {
-            add(&mut cx.stats.parser_faults, 1);
+            self.fault(cx);
         }
-        after.or(Some(AfterGap::Stop))
+        after
     }
 
     /// Does what the last input has left to do: the other direction's turn, detection, bytes to be
@@ -587,8 +587,7 @@ impl Connection {
         });
         self.parser = Some(parser);
         if told.is_none() {
-            add(&mut cx.stats.parser_faults, 1);
-            self.turn_opaque("parser fault", cx);
+            self.fault(cx);
         }
         self.drop_held(dir, "incomplete");
         self.drain_ends(dir, cx);

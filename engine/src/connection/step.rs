@@ -132,20 +132,23 @@ impl Connection {
         let Some(parser) = self.parser.as_mut() else {
             return Turn::Pause;
         };
-        let found = catch_unwind(AssertUnwindSafe(|| parser.resync(dir, rest)));
+        let found = guarded(parser, |p| p.resync(dir, rest));
         let stream = &mut self.streams[dir];
         stream.need = 0;
         match found {
-            Ok(Some(n)) if n < rest.len() => {
+            Some(Some(n)) if n < rest.len() => {
                 stream.mode = Mode::Confirming;
                 self.pass_over(dir, n, "resync", cx)
             }
-            Ok(_) => {
+            Some(_) => {
                 let n = rest.len().saturating_sub(RESYNC_TAIL);
                 stream.need = rest.len().saturating_sub(n).saturating_add(1);
                 self.pass_over(dir, n, "resync", cx)
             }
-            Err(_) => self.fault(cx),
+            None => {
+                self.fault(cx);
+                Turn::Used(0)
+            }
         }
     }
 
@@ -174,11 +177,9 @@ impl Connection {
     }
 
     /// A parser panicked or broke the contract: its connection turns opaque, the process lives.
-    fn fault(&mut self, cx: &mut Context<'_>) -> Turn {
+    pub(super) fn fault(&mut self, cx: &mut Context<'_>) {
         add(&mut cx.stats.parser_faults, 1);
-        self.parser = None;
         self.turn_opaque("parser fault", cx);
-        Turn::Used(0)
     }
 
     /// Calls the parser once.
@@ -191,11 +192,12 @@ impl Connection {
             bytes: rest,
             offset,
         };
-        let result = catch_unwind(AssertUnwindSafe(|| {
-            parser.parse(dir, input, &mut self.recorder(dir, cx))
-        }));
-        let Ok(result) = result else {
-            return self.fault(cx);
+        let result = guarded(&mut parser, |p| {
+            p.parse(dir, input, &mut self.recorder(dir, cx))
+        });
+        let Some(result) = result else {
+            self.fault(cx);
+            return Turn::Used(0);
         };
         self.parser = Some(parser);
         match result {
@@ -205,7 +207,8 @@ impl Connection {
                     "unsound step {step:?} of {} at {offset}",
                     self.protocol
                 );
-                self.fault(cx)
+                self.fault(cx);
+                Turn::Used(0)
             }
             Ok(step) => self.apply(dir, step, cx),
             Err(error) => self.error(dir, error, cx),
@@ -457,7 +460,7 @@ impl Emit for Recorder<'_> {
     }
 }
 
-/// Tells a parser about the end of a stream, or about a gap.
+/// Calls a parser; `None` when it panics.
 pub(super) fn guarded<T>(
     parser: &mut Box<dyn Parser>,
     call: impl FnOnce(&mut dyn Parser) -> T,
