@@ -289,31 +289,34 @@ impl Connection {
         held
     }
 
-    /// Reports all open exchanges as they stand.
-    fn end_exchanges(&mut self, cx: &mut Context<'_>) {
-        let mut outlet = Outlet {
+    /// The open exchanges, and where they go when they are finished.
+    fn exchanges<'a>(&'a mut self, cx: &'a mut Context<'_>) -> (&'a mut Table, Outlet<'a>) {
+        let outlet = Outlet {
             facts: &self.facts,
             counts: &mut self.counts,
             pool: cx.pool,
             sink: cx.sink,
         };
-        while self.table.len() > 0 {
-            self.table.abandon_oldest(Flags::NONE, &mut outlet);
+        (&mut self.table, outlet)
+    }
+
+    /// Reports all open exchanges as they stand.
+    fn end_exchanges(&mut self, cx: &mut Context<'_>) {
+        let (table, mut outlet) = self.exchanges(cx);
+        while table.len() > 0 {
+            table.abandon_oldest(Flags::NONE, &mut outlet);
         }
     }
 
     /// Reports the oldest open exchanges as they stand until the others take at most `goal` bytes.
     pub(crate) fn give_up_exchanges(&mut self, goal: usize, cx: &mut Context<'_>) {
-        let mut outlet = Outlet {
-            facts: &self.facts,
-            counts: &mut self.counts,
-            pool: cx.pool,
-            sink: cx.sink,
-        };
-        while self.table.len() > 0 && self.table.heap_bytes() > goal {
-            add(&mut cx.stats.evicted_exchanges, 1);
-            self.table.abandon_oldest(Flags::TRUNCATED, &mut outlet);
+        let (table, mut outlet) = self.exchanges(cx);
+        let mut evicted = 0;
+        while table.len() > 0 && table.heap_bytes() > goal {
+            table.abandon_oldest(Flags::TRUNCATED, &mut outlet);
+            add(&mut evicted, 1);
         }
+        add(&mut cx.stats.evicted_exchanges, evicted);
     }
 
     /// Reports requests that have waited too long, and gives up holes that have.
@@ -332,13 +335,8 @@ impl Connection {
             && now.since(start) > cx.config.request_wait
         {
             add(&mut cx.stats.expired_exchanges, 1);
-            let mut outlet = Outlet {
-                facts: &self.facts,
-                counts: &mut self.counts,
-                pool: cx.pool,
-                sink: cx.sink,
-            };
-            self.table.abandon_oldest(Flags::NONE, &mut outlet);
+            let (table, mut outlet) = self.exchanges(cx);
+            table.abandon_oldest(Flags::NONE, &mut outlet);
         }
     }
 

@@ -302,14 +302,8 @@ impl Connection {
             let stream = &mut self.streams[dir];
             stream.ends.pop_front();
             let time = stream.time(end.at.saturating_sub(1));
-            let mut outlet = Outlet {
-                facts: &self.facts,
-                counts: &mut self.counts,
-                pool: cx.pool,
-                sink: cx.sink,
-            };
-            self.table
-                .end(end.id, end.message, time, end.size, &mut outlet);
+            let (table, mut outlet) = self.exchanges(cx);
+            table.end(end.id, end.message, time, end.size, &mut outlet);
         }
     }
 
