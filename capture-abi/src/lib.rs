@@ -1,0 +1,19 @@
+//! What the kernel programs and their loader share: the events of the ring buffer, the keys and
+//! values of the maps, and the constants that the loader writes into the programs.
+//!
+//! Plain data, the same layout on both sides (`repr(C)`, no implicit padding); no code beyond
+//! constructors.
+#![no_std]
+
+mod event;
+mod maps;
+mod offsets;
+
+pub use event::{
+    Direction, EventKind, HEADER_LEN, Header, LARGEST_PAYLOAD, Layer, PAYLOAD_CLASSES, Role, Tuple,
+    flag,
+};
+pub use maps::{
+    Connection, Counter, Filter, Settings, Thread, Verdict, Wish, connection_flag, filter_flag,
+};
+pub use offsets::Offsets;

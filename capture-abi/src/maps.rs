@@ -1,0 +1,165 @@
+//! Keys and values of the maps.
+
+use crate::event::Tuple;
+
+/// A connection, by the address of its kernel socket.
+///
+/// Positions count the bytes of a stream from where the connection was first met. The low 32 bits
+/// of a TCP position are the kernel's sequence number less `base`, so that bytes which no hook saw
+/// are counted all the same.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Connection {
+    /// When it was first met, in nanoseconds of `CLOCK_MONOTONIC`: tells it from others that had
+    /// the same address.
+    pub born: u64,
+    /// How far each stream has come, by [`Direction`](crate::Direction).
+    pub position: [u64; 2],
+    /// Bytes of each stream that should have been copied but found no room in the ring buffer.
+    pub lost: [u64; 2],
+    /// Sequence number at position 0 of each stream.
+    pub base: [u32; 2],
+    /// Bits of [`connection_flag`].
+    pub flags: u32,
+    /// [`Settings::epoch`] at which the filters were asked.
+    pub epoch: u32,
+    /// The addresses.
+    pub tuple: Tuple,
+}
+
+/// Bits of [`Connection::flags`].
+pub mod connection_flag {
+    /// The filters left it out.
+    pub const IGNORED: u32 = 1;
+    /// The event that introduces it was sent.
+    pub const ANNOUNCED: u32 = 2;
+    /// Cleartext of a TLS library was seen: its socket bytes are counted only.
+    pub const CIPHERTEXT: u32 = 4;
+}
+
+/// What is wanted of a connection's streams, by the address of its kernel socket and
+/// [`Direction`](crate::Direction). Written by the loader only.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Wish {
+    /// [`Connection::born`] of the connection that is meant.
+    pub born: u64,
+    /// Nothing before this position is wanted.
+    pub from: [u64; 2],
+    /// Nothing from this position on is to be copied until more is granted.
+    pub until: [u64; 2],
+}
+
+/// What is known of a thread, by thread id and process id, and the call it is in.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Thread {
+    /// The socket that the call works on; 0 outside of calls.
+    pub sock: u64,
+    /// Where the bytes are: a buffer, vectors, or messages.
+    pub memory: u64,
+    /// Length of the buffer, or number of vectors or messages.
+    pub count: u64,
+    /// Bytes of the first vector that are passed over.
+    pub offset: u64,
+    /// When the call began, in nanoseconds of `CLOCK_MONOTONIC`.
+    pub time: u64,
+    /// How far the stream that the call does not move had come when the call began.
+    pub other: u64,
+    /// Direction, shape of memory: for the kernel side alone.
+    pub call: u32,
+    /// [`Settings::epoch`] at which the filters were asked.
+    pub epoch: u32,
+    /// A [`Verdict`].
+    pub verdict: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// Whether a process is observed.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Verdict {
+    /// Not asked yet.
+    Unknown = 0,
+    /// Observed.
+    Observe = 1,
+    /// Left out.
+    Ignore = 2,
+}
+
+/// What the loader tells the programs, changeable while they run.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Settings {
+    /// Goes up by one with every change of the filters: verdicts of another epoch are asked anew.
+    pub epoch: u32,
+    /// Bits of [`filter_flag`].
+    pub filters: u32,
+    /// The loader's own process, never observed.
+    pub own_tgid: u32,
+    /// Bytes of one call that are copied at most.
+    pub call_share: u32,
+    /// Bytes of each stream that are copied before anything is granted.
+    pub first_window: u32,
+    /// Bytes waiting in the ring buffer above which the reader is woken.
+    pub wake_above: u32,
+}
+
+/// Bits of [`Settings::filters`]: which maps of filters are asked. What a map does not hold is
+/// left out.
+pub mod filter_flag {
+    /// Processes by number.
+    pub const TGID: u32 = 1;
+    /// Processes by name.
+    pub const NAME: u32 = 2;
+    /// Processes by cgroup (version 2), by id.
+    pub const CGROUP: u32 = 4;
+    /// Connections by network namespace.
+    pub const NETNS: u32 = 8;
+    /// Connections by port, of either peer.
+    pub const PORT: u32 = 16;
+    /// Connections by address of either peer.
+    pub const CIDR: u32 = 32;
+    /// Connections whose peer is on the loopback interface are left out.
+    pub const EXTERNAL_ONLY: u32 = 64;
+}
+
+/// Index of the filters' LPM tries: prefix length in bits, then an IPv6 or mapped IPv4 address.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Filter {
+    /// Bits of `address` that count.
+    pub prefix: u32,
+    /// The address, IPv4 as `::ffff:a.b.c.d`.
+    pub address: [u8; 16],
+}
+
+/// Counters of the kernel side, one array per processor.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Counter {
+    /// Events that found no room in the ring buffer.
+    RingFullEvents = 0,
+    /// Bytes of them.
+    RingFullBytes = 1,
+    /// Bytes above the share of a call.
+    CallShareBytes = 2,
+    /// Bytes beyond the window.
+    WindowBytes = 3,
+    /// Bytes before the position from which a stream is wanted.
+    UnwantedBytes = 4,
+    /// Bytes that were not in user memory.
+    NotUserMemoryBytes = 5,
+    /// Bytes that could not be read.
+    UnreadableBytes = 6,
+    /// Calls and connections for which a map had no room.
+    MapFull = 7,
+    /// Connections that the filters left out.
+    Filtered = 8,
+}
+
+impl Counter {
+    /// How many there are.
+    pub const COUNT: u32 = 9;
+}

@@ -1,0 +1,1 @@
+//! Reads the types of the running kernel (BTF) for the offsets of fields.
