@@ -3,3 +3,4 @@
 //! It knows no protocol and renders nothing; what the engine finds goes to the caller's sink.
 
 pub mod btf;
+pub mod offsets;

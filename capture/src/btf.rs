@@ -1,1 +1,0 @@
-//! Reads the types of the running kernel (BTF) for the offsets of fields.
