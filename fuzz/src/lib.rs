@@ -8,6 +8,7 @@ use wirespan_parser_api::Protocol;
 pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("engine_ops", wirespan_testkit::fuzz_engine_ops),
     ("pcap", wirespan_replay::fuzz_capture),
+    ("btf", wirespan_capture::btf::fuzz_btf),
     ("http", parser::<wirespan_http::Http>),
     ("h2", parser::<wirespan_grpc::Http2>),
     ("mysql", parser::<wirespan_mysql::MySql>),
