@@ -4,15 +4,21 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use wirespan_capture::HookSet;
 
 use crate::filter::Filter;
 use crate::replay::condition::Condition;
 use crate::terminal::ColourChoice;
+use crate::units::Duration;
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 done; 1 an assertion failed (--expect, --fail-on, --fail-on-loss); 2 wrong use or \
 configuration; 3 input that cannot be read (what was read before the damage has been put out); \
 5 the output cannot be written. A closed pipe ends the program quietly with 0.";
+
+const LIVE_EXIT_CODES: &str = "\
+Exit codes: 0 done; 2 wrong use; 4 this machine, or these rights, do not allow it; 5 the output \
+cannot be written.";
 
 /// Turns what the services of a machine say to each other into requests: who asked whom for what,
 /// when, how long it took, how it ended, and to which trace it belongs.
@@ -40,6 +46,9 @@ pub(crate) enum Command {
     /// Read capture files through the same engine as live traffic
     #[command(after_help = EXIT_CODES)]
     Replay(Box<ReplayArgs>),
+    /// Print the requests of this machine as they happen, until stopped with Ctrl-C
+    #[command(after_help = LIVE_EXIT_CODES)]
+    Tail(Box<TailArgs>),
     /// List the registered protocols: name, usual ports, what is covered
     Protocols,
     /// Print a completion script for a shell
@@ -83,6 +92,65 @@ pub(crate) struct ReplayArgs {
     pub(crate) checks: Checks,
     #[command(flatten)]
     pub(crate) filter: Filter,
+}
+
+/// What to show of this machine's traffic.
+#[derive(Args, Debug)]
+pub(crate) struct TailArgs {
+    /// What to print on standard output
+    #[arg(
+        short,
+        long,
+        value_enum,
+        value_name = "FORMAT",
+        default_value = "table"
+    )]
+    pub(crate) output: Output,
+    /// Whether to hide literals and values. Credentials are hidden in any case
+    #[arg(
+        long,
+        value_enum,
+        default_value = "on",
+        value_name = "on|off",
+        hide_possible_values = true
+    )]
+    pub(crate) redact: Redact,
+    /// Stop after this time, such as 10s
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) duration: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) observe: Observe,
+    #[command(flatten)]
+    pub(crate) filter: Filter,
+}
+
+/// What is observed at all: decided in the kernel, so that the rest costs nothing.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "What to observe (--port and --ip below count here as well)")]
+pub(crate) struct Observe {
+    /// Only these processes
+    #[arg(long, value_name = "PID", value_delimiter = ',')]
+    pub(crate) pid: Vec<u32>,
+    /// Only processes of this name, as ps shows it: the first 15 bytes
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub(crate) process: Vec<String>,
+    /// Only connections with other machines
+    #[arg(long)]
+    pub(crate) external: bool,
+    /// Where to observe: fentry, kprobe or tracepoint [default: the first that works]
+    #[arg(long, value_name = "SET")]
+    pub(crate) hooks: Option<HookSet>,
+    /// Size of the buffer between kernel and program in MiB: a power of two
+    #[arg(long, value_name = "MIB", default_value = "16", value_parser = buffer_size)]
+    pub(crate) buffer: u32,
+}
+
+/// A power of two between 1 and 1,024.
+fn buffer_size(text: &str) -> Result<u32, String> {
+    match text.parse::<u32>() {
+        Ok(mib @ 1..=1024) if mib.is_power_of_two() => Ok(mib),
+        _ => Err("expected a power of two from 1 to 1024".to_owned()),
+    }
 }
 
 /// Assertions on the outcome.

@@ -14,6 +14,8 @@ pub(crate) enum Exit {
     Usage = 2,
     /// Input that cannot be read, or not to its end.
     Input = 3,
+    /// This machine, or these rights, do not allow it.
+    Preflight = 4,
     /// What was found could not be written: disk full, folder read-only.
     Export = 5,
 }

@@ -66,6 +66,18 @@ impl Filter {
             })
     }
 
+    /// The ports asked for; none stands for all.
+    pub(crate) fn ports(&self) -> &[u16] {
+        &self.port
+    }
+
+    /// The networks asked for, with their prefix lengths; none stands for all.
+    pub(crate) fn networks(&self) -> impl Iterator<Item = (IpAddr, u8)> {
+        self.ip
+            .iter()
+            .map(|network| (network.base, network.bits as u8))
+    }
+
     /// Checks the names of protocols.
     ///
     /// # Errors

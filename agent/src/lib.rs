@@ -12,6 +12,7 @@ mod collect;
 mod exit;
 mod filter;
 mod introspect;
+mod live;
 mod pipeline;
 mod replay;
 mod terminal;
@@ -55,6 +56,7 @@ pub fn main(registry: Result<Registry, DuplicateProtocol>) -> ExitCode {
     };
     let exit = match cli.command {
         Command::Replay(args) => replay::run(&args, &registry, &terminal),
+        Command::Tail(args) => live::tail(&args, &registry, &terminal),
         Command::Protocols => introspect::protocols(&registry, &terminal),
         Command::Completions { shell } => {
             introspect::completions(shell, &mut Cli::command(), &terminal)

@@ -56,7 +56,7 @@ pub enum EventKind {
     Data = 1,
     /// A connection was established, or met for the first time. Payload: a [`Tuple`].
     Open = 2,
-    /// The peer will send no more.
+    /// The stream of `direction` ends at `position`.
     End = 3,
     /// The connection is gone.
     Close = 4,
@@ -97,6 +97,8 @@ pub mod flag {
     pub const UNREADABLE: u8 = 2;
     /// The bytes beyond those copied were above the share of a call, or beyond the window.
     pub const CUT: u8 = 4;
+    /// Of [`EventKind::Close`](super::EventKind::Close): neither peer had ended its stream.
+    pub const RESET: u8 = 8;
 }
 
 /// Who opened a connection.

@@ -14,6 +14,7 @@ pub use event::{
     flag,
 };
 pub use maps::{
-    Connection, Counter, Filter, Settings, Thread, Verdict, Wish, connection_flag, filter_flag,
+    Connection, Counter, Filter, Settings, Thread, Verdict, Walk, Wish, connection_flag,
+    filter_flag,
 };
 pub use offsets::Offsets;

@@ -15,8 +15,6 @@ pub struct Connection {
     pub born: u64,
     /// How far each stream has come, by [`Direction`](crate::Direction).
     pub position: [u64; 2],
-    /// Bytes of each stream that should have been copied but found no room in the ring buffer.
-    pub lost: [u64; 2],
     /// Sequence number at position 0 of each stream.
     pub base: [u32; 2],
     /// Bits of [`connection_flag`].
@@ -35,6 +33,10 @@ pub mod connection_flag {
     pub const ANNOUNCED: u32 = 2;
     /// Cleartext of a TLS library was seen: its socket bytes are counted only.
     pub const CIPHERTEXT: u32 = 4;
+    /// The observed process will send no more, its last position is final.
+    pub const SENT_ENDED: u32 = 8;
+    /// The peer will send no more.
+    pub const RECEIVED_ENDED: u32 = 16;
 }
 
 /// What is wanted of a connection's streams, by the address of its kernel socket and
@@ -64,7 +66,8 @@ pub struct Thread {
     pub offset: u64,
     /// When the call began, in nanoseconds of `CLOCK_MONOTONIC`.
     pub time: u64,
-    /// How far the stream that the call does not move had come when the call began.
+    /// How far the other stream had come when the call began: a sequence number of TCP, a position
+    /// of a Unix socket.
     pub other: u64,
     /// Direction, shape of memory: for the kernel side alone.
     pub call: u32,
@@ -72,8 +75,43 @@ pub struct Thread {
     pub epoch: u32,
     /// A [`Verdict`].
     pub verdict: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// How far the stream that the call moves had come when the call began: a sequence number.
+    pub before: u32,
+    /// The walk over the memory of a call that has returned.
+    pub walk: Walk,
+}
+
+/// A walk over the memory of a call: where it is, and what is left to do.
+///
+/// It lives in a map rather than in registers so that the kernel's verifier, which follows the
+/// contents of registers but not of maps, sees the same state at each turn of the loop.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Walk {
+    /// Where the piece at hand goes on.
+    pub address: u64,
+    /// Bytes left of it.
+    pub len: u64,
+    /// Vectors after it: address, and number.
+    pub vector: u64,
+    /// See `vector`.
+    pub vectors: u64,
+    /// Messages after them: address, and number.
+    pub message: u64,
+    /// See `message`.
+    pub messages: u64,
+    /// Bytes left of the message at hand.
+    pub message_left: u64,
+    /// Bytes to pass over.
+    pub skip: u64,
+    /// Bytes to copy.
+    pub copy: u64,
+    /// Bytes that the call moved and no event stands for yet.
+    pub left: u64,
+    /// Position of the next of them.
+    pub position: u64,
+    /// Flags with which events are submitted: whether the reader is woken.
+    pub wake: u64,
 }
 
 /// Whether a process is observed.
@@ -151,15 +189,13 @@ pub enum Counter {
     UnwantedBytes = 4,
     /// Bytes that were not in user memory.
     NotUserMemoryBytes = 5,
-    /// Bytes that could not be read.
-    UnreadableBytes = 6,
     /// Calls and connections for which a map had no room.
-    MapFull = 7,
+    MapFull = 6,
     /// Connections that the filters left out.
-    Filtered = 8,
+    Filtered = 7,
 }
 
 impl Counter {
     /// How many there are.
-    pub const COUNT: u32 = 9;
+    pub const COUNT: u32 = 8;
 }

@@ -1,6 +1,29 @@
 //! Live traffic: attaches eBPF programs to sockets and turns what they see into engine input.
 //!
-//! It knows no protocol and renders nothing; what the engine finds goes to the caller's sink.
+//! It knows no protocol and renders nothing; what the engine finds goes to the caller's sink. It
+//! changes nothing in what it observes, pins nothing, and whatever it attached is detached when it
+//! is dropped, or killed.
+//!
+//! ```text
+//! btf, offsets ─▶ kernel (load) ─▶ hooks (attach)      feed ─▶ engine + sink
+//!                    │                                  ▲ │
+//!                    └─ ring buffer ─▶ event ─▶ live ───┘ └─▶ wishes ─▶ kernel
+//! ```
 
 pub mod btf;
+mod clock;
+mod error;
+mod event;
+mod feed;
+mod hooks;
+mod kernel;
+mod listeners;
+mod live;
 pub mod offsets;
+mod wait;
+
+pub use error::Error;
+pub use feed::Ledger;
+pub use hooks::{HookSet, Target};
+pub use kernel::{Filters, Losses};
+pub use live::{Live, Options};

@@ -115,6 +115,35 @@ impl Engine {
         });
     }
 
+    /// Takes the news that `len` bytes from `offset` on went by which the source did not copy,
+    /// because [`Engine::wanted_from`] told it so, or for its own economy. Where they are of use
+    /// after all, they are lost.
+    pub fn passed(
+        &mut self,
+        id: ConnectionId,
+        dir: Direction,
+        offset: u64,
+        len: u64,
+        time: Nanos,
+        out: &mut dyn Sink,
+    ) {
+        self.with(id, out, |connection, cx| {
+            connection.passed(dir, offset, len, time, cx);
+        });
+    }
+
+    /// From which offset on the bytes of a direction are of use, as far as is known now: those
+    /// before it need not be given, only [`passed`](Engine::passed). `u64::MAX` if no byte is, also
+    /// when the connection is closed.
+    #[must_use]
+    pub fn wanted_from(&self, id: ConnectionId, dir: Direction) -> u64 {
+        self.slots
+            .get(id.slot as usize)
+            .filter(|slot| slot.generation == id.generation)
+            .and_then(|slot| slot.connection.as_ref())
+            .map_or(u64::MAX, |connection| connection.wanted_from(dir))
+    }
+
     /// Takes the offset from which a direction of a connection joined in the middle is read. Bytes
     /// given before are held until then.
     pub fn anchor(

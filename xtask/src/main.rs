@@ -3,6 +3,7 @@
 //! Nothing here is shipped, and no other crate uses it.
 
 mod arrows;
+mod bpf;
 mod parser_template;
 
 use std::path::{Path, PathBuf};
@@ -12,6 +13,8 @@ const USAGE: &str = "\
 Usage: cargo xtask <chore>
 
   check-arrows              fails when a crate uses one that it must not (docs/ARCHITECTURE.md)
+  build-bpf [--check]       builds the eBPF programs and writes their object; --check only fails when
+                            the committed object does not belong to the source
   gen-fixtures [CASE...]    records tests/pcaps again; needs root, tcpdump, nginx, redis, curl, node
   gen-seeds                 cuts the fuzz corpora's seeds out of tests/pcaps
   bless                     rewrites the goldens: review the difference before you commit it
@@ -24,6 +27,8 @@ fn main() -> ExitCode {
     let root = root();
     let done = match arguments.as_slice() {
         ["check-arrows"] => arrows::check(&root),
+        ["build-bpf"] => bpf::build(&root),
+        ["build-bpf", "--check"] => bpf::check(&root),
         ["gen-fixtures", cases @ ..] => run(python(&root, "record.py").args(cases)),
         ["gen-seeds"] => run(&mut python(&root, "seeds.py")),
         ["bless"] => run(&mut bless(&root)),

@@ -22,6 +22,7 @@ pub(crate) struct Input {
 pub(super) enum What {
     Chunk { offset: u64, bytes: Vec<u8> },
     Lost { offset: u64, len: u64 },
+    Passed { offset: u64, len: u64 },
     Acked { upto: u64 },
     End { offset: u64 },
 }
@@ -87,6 +88,35 @@ impl Connection {
             if self.hole.is_some() {
                 self.release(cx);
             }
+        }
+    }
+
+    /// Takes the news that bytes went by which the source did not copy.
+    pub(crate) fn passed(
+        &mut self,
+        raw: Direction,
+        offset: u64,
+        len: u64,
+        time: Nanos,
+        cx: &mut Context<'_>,
+    ) {
+        self.last_seen = self.last_seen.max(time);
+        if self.hole.is_some() && self.must_wait(raw, offset) {
+            self.defer(raw, time, What::Passed { offset, len }, cx);
+        } else {
+            self.passed_now(self.dir(raw), offset, len, time, cx);
+            if self.hole.is_some() {
+                self.release(cx);
+            }
+        }
+    }
+
+    /// From which offset on the bytes of a direction are of use; `u64::MAX` if none are.
+    pub(crate) fn wanted_from(&self, raw: Direction) -> u64 {
+        let stream = &self.streams[self.dir(raw)];
+        match stream.mode {
+            Mode::Opaque(_) | Mode::SkipToEnd => u64::MAX,
+            _ => stream.tip().saturating_add(stream.skip),
         }
     }
 
@@ -206,6 +236,9 @@ impl Connection {
                     self.chunk_now(dir, offset, &bytes, input.time, cx);
                 }
                 What::Lost { offset, len } => self.lost_now(dir, offset, len, input.time, cx),
+                What::Passed { offset, len } => {
+                    self.passed_now(dir, offset, len, input.time, cx);
+                }
                 What::Acked { upto } => self.acked_now(input.dir, upto),
                 What::End { offset } => self.end_now(dir, offset, input.time, cx),
             }
@@ -294,6 +327,24 @@ impl Connection {
         }
         if self.has_pieces || self.streams[dir].hole_since.is_some() {
             self.note_holes(time, cx);
+        }
+    }
+
+    fn passed_now(
+        &mut self,
+        dir: Direction,
+        offset: u64,
+        len: u64,
+        time: Nanos,
+        cx: &mut Context<'_>,
+    ) {
+        self.keep(dir, offset, Piece::Counted(len, time), cx);
+        if !self.is_joining() {
+            self.drain_ahead(cx);
+        }
+        self.note_holes(time, cx);
+        if self.unsettled || self.streams[dir].end.is_some() {
+            self.settle(cx);
         }
     }
 

@@ -1,0 +1,177 @@
+//! Live traffic: `wirespan tail`.
+
+mod blocks;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use wirespan_capture::{Error, Filters, HookSet, Live, Options};
+use wirespan_engine::api::Redaction;
+use wirespan_engine::{Config, Registry};
+use wirespan_replay::Collect as _;
+
+use crate::cli::{Observe, Output, Redact, TailArgs};
+use crate::collect::{Collector, Merger};
+use crate::exit::Exit;
+use crate::filter::Filter;
+use crate::pipeline::Format;
+use crate::terminal::{Terminal, write_stdout};
+
+/// Runs `tail`.
+pub(crate) fn tail(args: &TailArgs, registry: &Arc<Registry>, terminal: &Terminal) -> Exit {
+    if let Err(message) = args.filter.check(registry) {
+        terminal.error(&message);
+        return Exit::Usage;
+    }
+    let stop = match stop_flag() {
+        Ok(stop) => stop,
+        Err(error) => {
+            terminal.error(&format!("cannot watch for signals: {error}"));
+            return Exit::Preflight;
+        }
+    };
+    let live = match Live::start(options(&args.observe, &args.filter, args.redact, registry)) {
+        Ok(live) => live,
+        Err(error) => {
+            terminal.error(&advice(&error));
+            return Exit::Preflight;
+        }
+    };
+    terminal.note(&format!(
+        "wirespan: observing with {} hooks; Ctrl-C ends it\n",
+        live.hooks()
+    ));
+    match Tail::new(args, terminal).run(live, &stop) {
+        Ok(()) => Exit::Done,
+        Err(exit) => exit,
+    }
+}
+
+/// Set when the program is asked to end.
+fn stop_flag() -> std::io::Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        // The second one ends the program at once.
+        signal_hook::flag::register_conditional_default(signal, Arc::clone(&stop))?;
+        signal_hook::flag::register(signal, Arc::clone(&stop))?;
+    }
+    Ok(stop)
+}
+
+fn options(
+    observe: &Observe,
+    filter: &Filter,
+    redact: Redact,
+    registry: &Arc<Registry>,
+) -> Options {
+    let mut filters = Filters::default();
+    filters.pids.clone_from(&observe.pid);
+    filters.names.clone_from(&observe.process);
+    filters.ports = filter.ports().to_vec();
+    filters.networks = filter.networks().collect();
+    filters.external_only = observe.external;
+    let mut engine = Config::default();
+    engine.redaction = match redact {
+        Redact::On => Redaction::On,
+        Redact::Off => Redaction::Off,
+    };
+    Options {
+        hooks: observe
+            .hooks
+            .map_or_else(|| HookSet::ALL.to_vec(), |set| vec![set]),
+        filters,
+        ring_bytes: observe.buffer << 20,
+        registry: Arc::clone(registry),
+        engine,
+    }
+}
+
+/// What went wrong, and what to do about it.
+fn advice(error: &Error) -> String {
+    if error.is_permission() {
+        return format!(
+            "{error}\nlive capture needs more rights: run it as root, or with the capabilities \
+             CAP_BPF, CAP_PERFMON, CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH; `wirespan doctor` tells \
+             what is missing"
+        );
+    }
+    format!("{error}\n`wirespan doctor` tells what this machine allows")
+}
+
+/// Live exchanges on their way to the terminal.
+struct Tail<'a> {
+    args: &'a TailArgs,
+    terminal: &'a Terminal,
+    collector: Collector,
+    merger: Merger,
+    lines: Vec<u8>,
+}
+
+impl<'a> Tail<'a> {
+    fn new(args: &'a TailArgs, terminal: &'a Terminal) -> Self {
+        let format = match args.output {
+            Output::Table => Format::Table(terminal.stdout_colour()),
+            Output::Jsonl => Format::Records,
+            Output::Stats | Output::None => Format::Nothing,
+        };
+        Self {
+            args,
+            terminal,
+            collector: Collector::new(Arc::new(args.filter.clone()), format),
+            merger: Merger::default(),
+            lines: Vec::new(),
+        }
+    }
+
+    fn run(&mut self, mut live: Live, stop: &AtomicBool) -> Result<(), Exit> {
+        let started = Instant::now();
+        let until = self
+            .args
+            .duration
+            .map(|limit| started + std::time::Duration::from_nanos(limit.0));
+        while !stop.load(Ordering::Relaxed) && until.is_none_or(|until| Instant::now() < until) {
+            self.collector.at(live.now());
+            let polled = live.poll(&mut self.collector);
+            polled.map_err(|error| {
+                self.terminal.error(&error.to_string());
+                Exit::Preflight
+            })?;
+            self.print()?;
+        }
+        let (stats, ledger, losses) = live.finish(&mut self.collector);
+        self.print()?;
+        let seconds = started.elapsed().as_secs_f64();
+        let red = self.collector.red();
+        let blocks = blocks::Blocks {
+            red,
+            stats: &stats,
+            ledger: &ledger,
+            losses: &losses,
+            seconds,
+        };
+        match self.args.output {
+            Output::Stats => {
+                let text = blocks.render(self.terminal.stdout_colour());
+                self.terminal.data(text.as_bytes())
+            }
+            _ if self.terminal.quiet => Ok(()),
+            _ => {
+                let text = blocks.render(self.terminal.stderr_colour());
+                self.terminal.note(&format!("\n{text}"));
+                Ok(())
+            }
+        }
+    }
+
+    fn print(&mut self) -> Result<(), Exit> {
+        self.lines.clear();
+        self.merger.merge(&[self.collector.take()], &mut self.lines);
+        self.merger.finish(&mut self.lines);
+        if self.lines.is_empty() {
+            return Ok(());
+        }
+        write_stdout(&self.lines).map_err(|error| self.terminal.write_failed(&error))
+    }
+}

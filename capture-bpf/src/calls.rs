@@ -1,0 +1,234 @@
+//! Calls that move bytes: what is noted when one begins, and what is made of it when it returns.
+//!
+//! Bytes are copied at the return, when it is known how many were moved. Bytes sent are dated to
+//! the beginning of the call, because the peer may have answered before it returns.
+
+use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
+use aya_ebpf::helpers::bpf_get_current_pid_tgid;
+use wirespan_capture_abi::{
+    Connection, Counter, Direction, EventKind, Header, Thread, Verdict,
+};
+
+use crate::connections;
+use crate::copy::{self, Moved, Shape};
+use crate::filters;
+use crate::kernel::{self, INET, INET6, UNIX};
+use crate::maps::{CONNECTIONS, THREADS, count, settings};
+
+/// Bit of [`Thread::call`]: bytes are received.
+const RECEIVED: u32 = 1;
+/// Bit of [`Thread::call`]: a call that leaves the stream where it is has only looked.
+const MAY_PEEK: u32 = 2;
+
+/// Where a call has its bytes.
+#[derive(Clone, Copy)]
+pub struct Memory {
+    /// Address in user memory.
+    pub address: u64,
+    /// Bytes of a buffer; number of vectors or messages.
+    pub count: u64,
+    /// Bytes of the first vector to pass over.
+    pub offset: u64,
+}
+
+impl Memory {
+    /// Bytes that never are in user memory.
+    pub const NONE: Self = Self {
+        address: 0,
+        count: 0,
+        offset: 0,
+    };
+}
+
+/// The current thread, if its process is observed.
+#[inline(always)]
+pub fn thread() -> Option<&'static mut Thread> {
+    let id = bpf_get_current_pid_tgid();
+    let settings = settings()?;
+    let thread = match THREADS.get_ptr_mut(id) {
+        Some(known) => known,
+        None => {
+            let fresh = Thread::default();
+            if THREADS.insert(id, &fresh, 0).is_err() {
+                count(Counter::MapFull, 1);
+                return None;
+            }
+            THREADS.get_ptr_mut(id)?
+        }
+    };
+    // SAFETY: only the thread itself touches its value.
+    let thread = unsafe { &mut *thread };
+    if thread.epoch != settings.epoch || thread.verdict == Verdict::Unknown as u32 {
+        let tgid = (id >> 32) as u32;
+        let verdict = filters::judge_process(tgid, settings);
+        if matches!(verdict, Verdict::Observe) && thread.verdict != Verdict::Observe as u32 {
+            introduce(id);
+        }
+        thread.verdict = verdict as u32;
+        thread.epoch = settings.epoch;
+    }
+    (thread.verdict == Verdict::Observe as u32).then_some(thread)
+}
+
+/// Tells the reader the name of the current process.
+#[inline(always)]
+fn introduce(id: u64) {
+    let header = Header {
+        kind: EventKind::Process as u8,
+        tgid: (id >> 32) as u32,
+        tid: id as u32,
+        // SAFETY: has no requirements.
+        time: unsafe { bpf_ktime_get_ns() },
+        ..Header::default()
+    };
+    copy::submit_value(&header, &kernel::process_name());
+}
+
+/// A call on a descriptor begins.
+#[inline(always)]
+pub fn begin(fd: u32, direction: Direction, memory: Memory) {
+    let Some(thread) = thread() else { return };
+    thread.sock = 0;
+    let Some(sock) = kernel::socket_of(fd) else {
+        return;
+    };
+    note(thread, sock, direction, memory, 0);
+}
+
+/// A call on a socket begins, which may only look at what there is to receive.
+#[inline(always)]
+pub fn begin_on(sock: u64, direction: Direction, memory: Memory) {
+    let Some(thread) = thread() else { return };
+    note(thread, sock, direction, memory, MAY_PEEK);
+}
+
+#[inline(always)]
+fn note(thread: &mut Thread, sock: u64, direction: Direction, memory: Memory, peek: u32) {
+    let family = kernel::family(sock);
+    let (moved, other) = match family {
+        INET | INET6 => {
+            let sent = kernel::sequence(sock, Direction::Sent);
+            let received = kernel::sequence(sock, Direction::Received);
+            match direction {
+                Direction::Sent => (sent, u64::from(received)),
+                Direction::Received => (received, u64::from(sent)),
+            }
+        }
+        UNIX => (0, unix_other(sock, direction)),
+        _ => return,
+    };
+    thread.memory = memory.address;
+    thread.count = memory.count;
+    thread.offset = memory.offset;
+    thread.before = moved;
+    thread.other = other;
+    thread.call = match direction {
+        Direction::Sent => 0,
+        Direction::Received => RECEIVED | peek,
+    };
+    // SAFETY: has no requirements.
+    thread.time = unsafe { bpf_ktime_get_ns() };
+    thread.sock = sock;
+}
+
+/// How far the stream of a Unix socket that is not in `direction` has come.
+#[inline(always)]
+fn unix_other(sock: u64, direction: Direction) -> u64 {
+    // SAFETY: a value of a map; a torn read does no harm.
+    let connection: Option<&Connection> = unsafe { CONNECTIONS.get(sock) };
+    connection.map_or(0, |connection| match direction {
+        Direction::Sent => connection.position[1],
+        Direction::Received => connection.position[0],
+    })
+}
+
+/// The call that the current thread is in.
+#[inline(always)]
+pub fn current() -> Option<&'static mut Thread> {
+    let thread = THREADS.get_ptr_mut(bpf_get_current_pid_tgid())?;
+    // SAFETY: only the thread itself touches its value.
+    let thread = unsafe { &mut *thread };
+    (thread.sock != 0).then_some(thread)
+}
+
+/// The call of the current thread returns, having moved `returned` bytes: a length, or an error if
+/// it is negative.
+#[inline(always)]
+pub fn finish(shape: Shape, returned: i64) {
+    let Some(thread) = current() else { return };
+    let sock = thread.sock;
+    thread.sock = 0;
+    if returned <= 0 {
+        return;
+    }
+    if thread.call & RECEIVED != 0 {
+        moved(thread, sock, Direction::Received, shape, returned as u64);
+    } else {
+        moved(thread, sock, Direction::Sent, shape, returned as u64);
+    }
+}
+
+#[inline(always)]
+fn moved(thread: &mut Thread, sock: u64, direction: Direction, shape: Shape, returned: u64) {
+    let total = match shape {
+        Shape::Messages => copy::message_bytes(thread.memory, returned),
+        _ => returned,
+    };
+    if thread.call & MAY_PEEK != 0 && kernel::family(sock) != UNIX {
+        let now = kernel::sequence(sock, direction);
+        if now == thread.before {
+            return;
+        }
+    }
+    let Some(connection) = connections::of(sock, direction, total) else {
+        return;
+    };
+    let position = connections::advance(sock, connection, direction, total);
+    let (from, until) = connections::wanted(sock, connection, direction);
+    if position + total < from {
+        return;
+    }
+    let header = Header {
+        kind: EventKind::Data as u8,
+        direction: direction as u8,
+        time: thread.time,
+        sock,
+        born: connection.born,
+        position,
+        other: other(thread, sock, connection, direction),
+        ..Header::default()
+    };
+    let memory = Memory {
+        address: thread.memory,
+        count: thread.count,
+        offset: thread.offset,
+    };
+    let moved = Moved {
+        header,
+        total,
+        from,
+        until,
+    };
+    copy::data(&raw mut thread.walk, shape, memory, moved);
+}
+
+/// How far the other stream had come: for bytes sent when the call began, for bytes received now.
+#[inline(always)]
+fn other(thread: &Thread, sock: u64, connection: &Connection, direction: Direction) -> u64 {
+    if connection.tuple.family == UNIX {
+        return match direction {
+            Direction::Sent => thread.other,
+            Direction::Received => connection.position[0],
+        };
+    }
+    match direction {
+        Direction::Sent => {
+            connections::position(connection, Direction::Received, thread.other as u32)
+        }
+        Direction::Received => connections::position(
+            connection,
+            Direction::Sent,
+            kernel::sequence(sock, Direction::Sent),
+        ),
+    }
+}

@@ -1,0 +1,230 @@
+//! Connections: where their streams have come to, and their introduction to the reader.
+
+use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
+use wirespan_capture_abi::{
+    Connection, Counter, Direction, EventKind, Header, Role, Tuple, Wish, connection_flag,
+};
+
+use crate::copy;
+use crate::filters;
+use crate::kernel::{self, UNIX};
+use crate::maps::{CONNECTIONS, WISHES, count, settings};
+
+/// The connection of a socket on which the current process has just moved `moved` bytes in
+/// `direction`; met in its middle if it is not known. `None` if it is not to be observed.
+#[inline(always)]
+pub fn of(sock: u64, direction: Direction, moved: u64) -> Option<&'static mut Connection> {
+    let known = match CONNECTIONS.get_ptr_mut(sock) {
+        Some(known) => known,
+        None => adopt(sock, direction, moved)?,
+    };
+    // SAFETY: a value of a map; other processors may write to it at the same time, each field by
+    // itself.
+    let connection = unsafe { &mut *known };
+    let settings = settings()?;
+    if connection.epoch != settings.epoch {
+        judge(connection, settings.epoch, settings.filters);
+    }
+    if connection.flags & connection_flag::IGNORED != 0 {
+        return None;
+    }
+    if connection.flags & connection_flag::ANNOUNCED == 0 {
+        announce(sock, connection);
+    }
+    Some(connection)
+}
+
+/// Takes up a connection that was just established.
+#[inline(always)]
+pub fn establish(sock: u64, family: u16, role: Role) {
+    let base = [
+        kernel::sequence(sock, Direction::Sent),
+        kernel::sequence(sock, Direction::Received),
+    ];
+    let Some(connection) = insert(sock, kernel::tuple(sock, family, role), base) else {
+        return;
+    };
+    // SAFETY: as above.
+    let connection = unsafe { &mut *connection };
+    if connection.flags & connection_flag::IGNORED == 0 {
+        announce(sock, connection);
+    }
+}
+
+/// Takes up a connection that was open before.
+#[inline(always)]
+fn adopt(sock: u64, direction: Direction, moved: u64) -> Option<*mut Connection> {
+    let family = kernel::family(sock);
+    if !kernel::is_stream(sock, family) {
+        return None;
+    }
+    let mut tuple = kernel::tuple(sock, family, Role::Unknown);
+    tuple.midstream = 1;
+    let mut base = [0; 2];
+    if family != UNIX {
+        base = [
+            kernel::sequence(sock, Direction::Sent),
+            kernel::sequence(sock, Direction::Received),
+        ];
+        match direction {
+            Direction::Sent => base[0] = base[0].wrapping_sub(moved as u32),
+            Direction::Received => base[1] = base[1].wrapping_sub(moved as u32),
+        }
+    }
+    insert(sock, tuple, base)
+}
+
+#[inline(always)]
+fn insert(sock: u64, tuple: Tuple, base: [u32; 2]) -> Option<*mut Connection> {
+    let settings = settings()?;
+    let mut connection = Connection {
+        // SAFETY: has no requirements.
+        born: unsafe { bpf_ktime_get_ns() },
+        base,
+        tuple,
+        ..Connection::default()
+    };
+    judge(&mut connection, settings.epoch, settings.filters);
+    if CONNECTIONS.insert(sock, &connection, 0).is_err() {
+        count(Counter::MapFull, 1);
+        return None;
+    }
+    CONNECTIONS.get_ptr_mut(sock)
+}
+
+#[inline(always)]
+fn judge(connection: &mut Connection, epoch: u32, filters: u32) {
+    connection.epoch = epoch;
+    if filters::leaves_out(&connection.tuple, filters) {
+        count(Counter::Filtered, 1);
+        connection.flags |= connection_flag::IGNORED;
+    } else {
+        connection.flags &= !connection_flag::IGNORED;
+    }
+}
+
+#[inline(always)]
+fn announce(sock: u64, connection: &mut Connection) {
+    let header = Header {
+        kind: EventKind::Open as u8,
+        time: connection.born,
+        sock,
+        born: connection.born,
+        ..Header::default()
+    };
+    if copy::submit_value(&header, &connection.tuple) {
+        connection.flags |= connection_flag::ANNOUNCED;
+    }
+}
+
+/// Where a stream of a TCP connection is, given its sequence number there.
+#[inline(always)]
+pub fn position(connection: &Connection, direction: Direction, sequence: u32) -> u64 {
+    let (base, last) = match direction {
+        Direction::Sent => (connection.base[0], connection.position[0]),
+        Direction::Received => (connection.base[1], connection.position[1]),
+    };
+    let ahead = sequence.wrapping_sub(base).wrapping_sub(last as u32) as i32;
+    last.wrapping_add(ahead as i64 as u64)
+}
+
+/// Notes that `moved` bytes of a stream have just been moved; the position of the first.
+#[inline(always)]
+pub fn advance(sock: u64, connection: &mut Connection, direction: Direction, moved: u64) -> u64 {
+    let end = if connection.tuple.family == UNIX {
+        match direction {
+            Direction::Sent => connection.position[0] + moved,
+            Direction::Received => connection.position[1] + moved,
+        }
+    } else {
+        position(connection, direction, kernel::sequence(sock, direction))
+    };
+    match direction {
+        Direction::Sent => connection.position[0] = end,
+        Direction::Received => connection.position[1] = end,
+    }
+    end.wrapping_sub(moved)
+}
+
+/// What is wanted of a stream: from where on, and up to where it may be copied.
+#[inline(always)]
+pub fn wanted(sock: u64, connection: &Connection, direction: Direction) -> (u64, u64) {
+    // SAFETY: a value of a map that the loader replaces as a whole; a torn read costs some bytes'
+    // copy and no more.
+    let wish: Option<&Wish> = unsafe { WISHES.get(sock) };
+    match wish {
+        Some(wish) if wish.born == connection.born => match direction {
+            Direction::Sent => (wish.from[0], wish.until[0]),
+            Direction::Received => (wish.from[1], wish.until[1]),
+        },
+        _ => (0, settings().map_or(0, |settings| u64::from(settings.first_window))),
+    }
+}
+
+/// Notes where a stream ends, and tells the reader.
+#[inline(always)]
+pub fn end(sock: u64, direction: Direction) {
+    let Some(connection) = CONNECTIONS.get_ptr_mut(sock) else {
+        return;
+    };
+    // SAFETY: as above.
+    let connection = unsafe { &mut *connection };
+    let (flag, sequence) = match direction {
+        // The state changes before the FIN takes a sequence number of its own,
+        Direction::Sent => (connection_flag::SENT_ENDED, kernel::sequence(sock, direction)),
+        // and after the peer's has.
+        Direction::Received => (
+            connection_flag::RECEIVED_ENDED,
+            kernel::expected(sock).wrapping_sub(1),
+        ),
+    };
+    if connection.flags & flag != 0 {
+        return;
+    }
+    connection.flags |= flag;
+    if connection.flags & connection_flag::ANNOUNCED == 0 {
+        return;
+    }
+    let header = Header {
+        kind: EventKind::End as u8,
+        direction: direction as u8,
+        // SAFETY: has no requirements.
+        time: unsafe { bpf_ktime_get_ns() },
+        sock,
+        born: connection.born,
+        position: position(connection, direction, sequence),
+        ..Header::default()
+    };
+    copy::submit(&header);
+}
+
+/// Forgets a connection whose socket is gone, and tells the reader.
+#[inline(always)]
+pub fn close(sock: u64) {
+    let Some(connection) = CONNECTIONS.get_ptr_mut(sock) else {
+        return;
+    };
+    // SAFETY: as above.
+    let connection = unsafe { &*connection };
+    if connection.flags & connection_flag::ANNOUNCED != 0 {
+        let ended = connection_flag::SENT_ENDED | connection_flag::RECEIVED_ENDED;
+        let header = Header {
+            kind: EventKind::Close as u8,
+            flags: if connection.flags & ended == 0 {
+                wirespan_capture_abi::flag::RESET
+            } else {
+                0
+            },
+            // SAFETY: has no requirements.
+            time: unsafe { bpf_ktime_get_ns() },
+            sock,
+            born: connection.born,
+            position: connection.position[0],
+            other: connection.position[1],
+            ..Header::default()
+        };
+        copy::submit(&header);
+    }
+    let _ = CONNECTIONS.remove(sock);
+    let _ = WISHES.remove(sock);
+}

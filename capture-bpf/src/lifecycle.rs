@@ -1,0 +1,89 @@
+//! Birth and death of connections and processes.
+//!
+//! Raw tracepoints, because they also run when an interrupt hits another program on the same
+//! processor, where programs of the perf kind would be left out.
+
+use aya_ebpf::helpers::bpf_get_current_pid_tgid;
+use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
+use aya_ebpf::macros::raw_tracepoint;
+use aya_ebpf::programs::RawTracePointContext;
+use wirespan_capture_abi::{Direction, EventKind, Header, Role, Verdict};
+
+use crate::connections;
+use crate::copy;
+use crate::kernel;
+use crate::maps::THREADS;
+
+/// States of TCP, `include/net/tcp_states.h`.
+const ESTABLISHED: u32 = 1;
+const SYN_SENT: u32 = 2;
+const FIN_WAIT1: u32 = 4;
+const CLOSE_WAIT: u32 = 8;
+const LAST_ACK: u32 = 9;
+const CLOSING: u32 = 11;
+
+/// `sock:inet_sock_set_state` (sk, oldstate, newstate)
+#[raw_tracepoint]
+pub fn socket_state(ctx: RawTracePointContext) -> i32 {
+    let sock: u64 = ctx.arg(0);
+    let old: u32 = ctx.arg(1);
+    match ctx.arg::<u32>(2) {
+        ESTABLISHED => {
+            if kernel::is_tcp(sock) {
+                let role = if old == SYN_SENT {
+                    Role::Client
+                } else {
+                    Role::Server
+                };
+                connections::establish(sock, kernel::family(sock), role);
+            }
+        }
+        FIN_WAIT1 | LAST_ACK => connections::end(sock, Direction::Sent),
+        CLOSE_WAIT | CLOSING => connections::end(sock, Direction::Received),
+        _ => {}
+    }
+    0
+}
+
+/// `tcp:tcp_destroy_sock` (sk)
+#[raw_tracepoint]
+pub fn socket_gone(ctx: RawTracePointContext) -> i32 {
+    connections::close(ctx.arg(0));
+    0
+}
+
+/// `sched:sched_process_exec`
+#[raw_tracepoint]
+pub fn process_exec(_: RawTracePointContext) -> i32 {
+    leave(EventKind::Exec)
+}
+
+/// `sched:sched_process_exit`
+#[raw_tracepoint]
+pub fn process_exit(_: RawTracePointContext) -> i32 {
+    leave(EventKind::Exit)
+}
+
+/// Forgets the current thread; if it is the first of an observed process, tells the reader.
+#[inline(always)]
+fn leave(kind: EventKind) -> i32 {
+    let id = bpf_get_current_pid_tgid();
+    // SAFETY: only the thread itself touches its value.
+    let Some(thread) = (unsafe { THREADS.get(id) }) else {
+        return 0;
+    };
+    let observed = thread.verdict == Verdict::Observe as u32;
+    let _ = THREADS.remove(id);
+    if observed && id >> 32 == id & 0xffff_ffff {
+        let header = Header {
+            kind: kind as u8,
+            tgid: (id >> 32) as u32,
+            tid: id as u32,
+            // SAFETY: has no requirements.
+            time: unsafe { bpf_ktime_get_ns() },
+            ..Header::default()
+        };
+        copy::submit(&header);
+    }
+    0
+}

@@ -1,0 +1,36 @@
+//! eBPF programs that observe sockets: which bytes moved between which process and which
+//! connection, where in their streams, and when.
+//!
+//! ```text
+//! syscalls    ─┐  begin          finish
+//! (tracepoint) ├────────▶ calls ────────▶ copy ─▶ EVENTS (ring buffer)
+//! functions   ─┘          THREADS   │
+//! (kprobe, fentry)                  ▼
+//! lifecycle ────────────────▶ connections ─▶ EVENTS
+//! (raw tracepoints)           CONNECTIONS
+//! ```
+//!
+//! They know no protocol above TCP, change nothing that they see, and bound every loop.
+#![no_std]
+#![no_main]
+
+mod calls;
+mod connections;
+mod copy;
+mod filters;
+mod functions;
+mod kernel;
+mod lifecycle;
+mod maps;
+mod syscalls;
+
+/// What the helpers that read memory ask for.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "license")]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}

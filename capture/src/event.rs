@@ -1,0 +1,116 @@
+//! Events of the ring buffer, read without trust: a record that does not fit is no event.
+
+use wirespan_capture_abi::{Direction, HEADER_LEN, Header, Tuple};
+
+/// What the kernel side has seen.
+#[derive(Debug)]
+pub(crate) struct Event<'a> {
+    pub(crate) header: Header,
+    pub(crate) what: What<'a>,
+}
+
+#[derive(Debug)]
+pub(crate) enum What<'a> {
+    /// Bytes moved; fewer than `moved` may have been copied.
+    Data {
+        direction: Direction,
+        bytes: &'a [u8],
+    },
+    Open(Tuple),
+    End(Direction),
+    Close,
+    /// Name of a process.
+    Process([u8; 16]),
+    Exec,
+    Exit,
+}
+
+/// Reads an event.
+pub(crate) fn read(record: &[u8]) -> Option<Event<'_>> {
+    let (head, payload) = record.split_first_chunk::<HEADER_LEN>()?;
+    let header = header(head);
+    let payload = payload.get(..header.len as usize)?;
+    let direction = match header.direction {
+        0 => Direction::Sent,
+        1 => Direction::Received,
+        _ => return None,
+    };
+    let what = match header.kind {
+        1 => What::Data {
+            direction,
+            bytes: payload,
+        },
+        2 => What::Open(tuple(payload.try_into().ok()?)),
+        3 => What::End(direction),
+        4 => What::Close,
+        5 => What::Process(payload.try_into().ok()?),
+        6 => What::Exec,
+        7 => What::Exit,
+        _ => return None,
+    };
+    Some(Event { header, what })
+}
+
+#[allow(unsafe_code, reason = "plain data, any bytes are a value")]
+fn header(bytes: &[u8; HEADER_LEN]) -> Header {
+    // SAFETY: integers only, without padding; the length is that of the type.
+    unsafe { bytes.as_ptr().cast::<Header>().read_unaligned() }
+}
+
+#[allow(unsafe_code, reason = "plain data, any bytes are a value")]
+fn tuple(bytes: &[u8; size_of::<Tuple>()]) -> Tuple {
+    // SAFETY: as above.
+    unsafe { bytes.as_ptr().cast::<Tuple>().read_unaligned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(header: Header, payload: &[u8]) -> Vec<u8> {
+        #[allow(unsafe_code, reason = "plain data")]
+        // SAFETY: integers only, without padding.
+        let head: [u8; HEADER_LEN] = unsafe { std::mem::transmute(header) };
+        [&head, payload].concat()
+    }
+
+    #[test]
+    fn payload_ends_where_the_header_says_not_where_the_record_does() {
+        let bytes = record(
+            Header {
+                kind: 1,
+                len: 3,
+                moved: 9,
+                ..Header::default()
+            },
+            b"abc and what was there before",
+        );
+        let event = read(&bytes).unwrap();
+        assert!(matches!(event.what, What::Data { bytes: b"abc", .. }));
+        assert_eq!(event.header.moved, 9);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_no_event() {
+        let good = Header {
+            kind: 1,
+            len: 8,
+            ..Header::default()
+        };
+        assert!(read(&record(good, b"12345678")).is_some());
+        assert!(read(&record(good, b"1234567")).is_none(), "cut");
+        assert!(read(&record(good, b"")[..HEADER_LEN - 1]).is_none());
+        assert!(read(&record(Header { kind: 99, ..good }, b"12345678")).is_none());
+        assert!(
+            read(&record(
+                Header {
+                    direction: 2,
+                    ..good
+                },
+                b"12345678"
+            ))
+            .is_none()
+        );
+        assert!(read(&record(Header { kind: 2, ..good }, b"12345678")).is_none());
+    }
+}

@@ -1,0 +1,288 @@
+//! Hook sets: which programs are attached where.
+
+use std::fmt;
+use std::str::FromStr;
+
+use aya::Ebpf;
+use aya::programs::fentry::FEntryLink;
+use aya::programs::fexit::FExitLink;
+use aya::programs::kprobe::KProbeLink;
+use aya::programs::raw_trace_point::RawTracePointLink;
+use aya::programs::trace_point::TracePointLink;
+use aya::programs::{FEntry, FExit, KProbe, Program, ProgramError, RawTracePoint, TracePoint};
+
+use crate::Error;
+use crate::btf::Btf;
+
+/// Where socket bytes are observed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum HookSet {
+    /// Kernel functions, by fentry and fexit.
+    Fentry,
+    /// Kernel functions, by kprobe and kretprobe.
+    Kprobe,
+    /// System calls, by tracepoints.
+    Tracepoint,
+}
+
+impl HookSet {
+    /// In the order in which they are tried.
+    pub const ALL: [Self; 3] = [Self::Fentry, Self::Kprobe, Self::Tracepoint];
+
+    /// As it is written on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Fentry => "fentry",
+            Self::Kprobe => "kprobe",
+            Self::Tracepoint => "tracepoint",
+        }
+    }
+}
+
+impl fmt::Display for HookSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for HookSet {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        Self::ALL
+            .into_iter()
+            .find(|set| set.name() == name)
+            .ok_or_else(|| "expected fentry, kprobe or tracepoint".to_owned())
+    }
+}
+
+/// A place in the kernel where a program can run.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Target {
+    /// `category`, `name` of a tracepoint.
+    Tracepoint(&'static str, &'static str),
+    /// Name of a raw tracepoint.
+    RawTracepoint(&'static str),
+    /// Name of a kernel function, by kprobe or kretprobe.
+    Function(&'static str),
+    /// Name of a kernel function, by fentry or fexit.
+    Trampoline(&'static str),
+}
+
+/// A program that runs somewhere. Dropping it detaches.
+#[derive(Debug)]
+pub(crate) enum Link {
+    Tracepoint(#[expect(dead_code, reason = "dropped")] TracePointLink),
+    RawTracepoint(#[expect(dead_code, reason = "dropped")] RawTracePointLink),
+    Kprobe(#[expect(dead_code, reason = "dropped")] KProbeLink),
+    Fentry(#[expect(dead_code, reason = "dropped")] FEntryLink),
+    Fexit(#[expect(dead_code, reason = "dropped")] FExitLink),
+}
+
+/// A program and where it runs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hook {
+    pub(crate) program: &'static str,
+    pub(crate) target: Target,
+    /// Whether to do without it where the kernel does not have the target.
+    pub(crate) optional: bool,
+}
+
+const fn hook(program: &'static str, target: Target) -> Hook {
+    Hook {
+        program,
+        target,
+        optional: false,
+    }
+}
+
+const fn optional(program: &'static str, target: Target) -> Hook {
+    Hook {
+        program,
+        target,
+        optional: true,
+    }
+}
+
+const fn syscall(program: &'static str, name: &'static str) -> Hook {
+    hook(program, Target::Tracepoint("syscalls", name))
+}
+
+/// Birth and death of connections and processes, for every set.
+const LIFECYCLE: [Hook; 4] = [
+    hook("socket_state", Target::RawTracepoint("inet_sock_set_state")),
+    hook("socket_gone", Target::RawTracepoint("tcp_destroy_sock")),
+    hook("process_exec", Target::RawTracepoint("sched_process_exec")),
+    hook("process_exit", Target::RawTracepoint("sched_process_exit")),
+];
+
+/// Returns before entries: a call whose entry was seen must not be left open.
+const SYSCALLS: [Hook; 26] = [
+    syscall("exit_buffer", "sys_exit_read"),
+    syscall("exit_buffer", "sys_exit_write"),
+    syscall("exit_buffer", "sys_exit_recvfrom"),
+    syscall("exit_buffer", "sys_exit_sendto"),
+    syscall("exit_vectors", "sys_exit_readv"),
+    syscall("exit_vectors", "sys_exit_writev"),
+    syscall("exit_vectors", "sys_exit_preadv2"),
+    syscall("exit_vectors", "sys_exit_pwritev2"),
+    syscall("exit_vectors", "sys_exit_recvmsg"),
+    syscall("exit_vectors", "sys_exit_sendmsg"),
+    syscall("exit_messages", "sys_exit_recvmmsg"),
+    syscall("exit_messages", "sys_exit_sendmmsg"),
+    syscall("exit_nothing", "sys_exit_splice"),
+    syscall("exit_nothing", "sys_exit_sendfile64"),
+    syscall("enter_read", "sys_enter_read"),
+    syscall("enter_write", "sys_enter_write"),
+    syscall("enter_recvfrom", "sys_enter_recvfrom"),
+    syscall("enter_sendto", "sys_enter_sendto"),
+    syscall("enter_read", "sys_enter_readv"),
+    syscall("enter_write", "sys_enter_writev"),
+    syscall("enter_read", "sys_enter_preadv2"),
+    syscall("enter_write", "sys_enter_pwritev2"),
+    syscall("enter_recvmsg", "sys_enter_recvmsg"),
+    syscall("enter_sendmsg", "sys_enter_sendmsg"),
+    syscall("enter_recvmmsg", "sys_enter_recvmmsg"),
+    syscall("enter_sendto", "sys_enter_sendmmsg"),
+];
+
+const SYSCALLS_WITHOUT_MEMORY: [Hook; 2] = [
+    syscall("enter_splice", "sys_enter_splice"),
+    syscall("enter_sendfile", "sys_enter_sendfile64"),
+];
+
+/// What only kprobes hook: where the kernel moves bytes that were never in user memory, and Unix
+/// sockets.
+const FUNCTIONS: [Hook; 8] = [
+    optional("kretprobe_nothing", Target::Function("tcp_sendpage")),
+    optional("kretprobe_nothing", Target::Function("tcp_splice_read")),
+    optional("kretprobe_message", Target::Function("unix_stream_sendmsg")),
+    optional("kretprobe_message", Target::Function("unix_stream_recvmsg")),
+    optional("kprobe_tcp_sendpage", Target::Function("tcp_sendpage")),
+    optional(
+        "kprobe_tcp_splice_read",
+        Target::Function("tcp_splice_read"),
+    ),
+    optional(
+        "kprobe_unix_sendmsg",
+        Target::Function("unix_stream_sendmsg"),
+    ),
+    optional(
+        "kprobe_unix_recvmsg",
+        Target::Function("unix_stream_recvmsg"),
+    ),
+];
+
+const KPROBES: [Hook; 4] = [
+    hook("kretprobe_message", Target::Function("tcp_sendmsg")),
+    hook("kretprobe_message", Target::Function("tcp_recvmsg")),
+    hook("kprobe_tcp_sendmsg", Target::Function("tcp_sendmsg")),
+    hook("kprobe_tcp_recvmsg", Target::Function("tcp_recvmsg")),
+];
+
+/// What a set attaches, in this order.
+pub(crate) fn hooks(set: HookSet, btf: &Btf<'_>) -> Vec<Hook> {
+    let mut hooks = Vec::new();
+    match set {
+        HookSet::Tracepoint => {
+            hooks.extend(SYSCALLS);
+            hooks.extend(SYSCALLS_WITHOUT_MEMORY);
+        }
+        HookSet::Kprobe => {
+            hooks.extend(KPROBES);
+            hooks.extend(FUNCTIONS);
+        }
+        HookSet::Fentry => {
+            // What it returned follows its arguments, of which it lost two over the years.
+            let returned = match btf.parameters("tcp_recvmsg").map_or(0, |names| names.len()) {
+                6 => "fexit_tcp_recvmsg_6",
+                5 => "fexit_tcp_recvmsg_5",
+                _ => "fexit_tcp_recvmsg_4",
+            };
+            hooks.extend([
+                hook("fexit_tcp_sendmsg", Target::Trampoline("tcp_sendmsg")),
+                hook(returned, Target::Trampoline("tcp_recvmsg")),
+                hook("fentry_tcp_sendmsg", Target::Trampoline("tcp_sendmsg")),
+                hook("fentry_tcp_recvmsg", Target::Trampoline("tcp_recvmsg")),
+            ]);
+            hooks.extend(FUNCTIONS);
+        }
+    }
+    hooks.extend(LIFECYCLE);
+    hooks
+}
+
+/// Loads a program unless it is, and lets it run at a target.
+pub(crate) fn attach(
+    ebpf: &mut Ebpf,
+    types: Option<&aya::Btf>,
+    name: &str,
+    target: Target,
+) -> Result<Link, Error> {
+    let program = ebpf
+        .program_mut(name)
+        .ok_or_else(|| Error::Missing(format!("program {name}")))?;
+    link(program, types, target).map_err(|cause| Error::Program {
+        program: name.to_owned(),
+        cause,
+    })
+}
+
+fn link(
+    program: &mut Program,
+    types: Option<&aya::Btf>,
+    target: Target,
+) -> Result<Link, ProgramError> {
+    let is_loaded = program.fd().is_ok();
+    match target {
+        Target::Tracepoint(category, name) => {
+            let program: &mut TracePoint = program.try_into()?;
+            if !is_loaded {
+                program.load()?;
+            }
+            let id = program.attach(category, name)?;
+            program.take_link(id).map(Link::Tracepoint)
+        }
+        Target::RawTracepoint(name) => {
+            let program: &mut RawTracePoint = program.try_into()?;
+            if !is_loaded {
+                program.load()?;
+            }
+            let id = program.attach(name)?;
+            program.take_link(id).map(Link::RawTracepoint)
+        }
+        Target::Function(name) => {
+            let program: &mut KProbe = program.try_into()?;
+            if !is_loaded {
+                program.load()?;
+            }
+            let id = program.attach(name, 0)?;
+            program.take_link(id).map(Link::Kprobe)
+        }
+        Target::Trampoline(name) => trampoline(program, types, name, is_loaded),
+    }
+}
+
+fn trampoline(
+    program: &mut Program,
+    types: Option<&aya::Btf>,
+    name: &str,
+    is_loaded: bool,
+) -> Result<Link, ProgramError> {
+    let types = types.ok_or(ProgramError::NotLoaded)?;
+    if let Program::FEntry(_) = program {
+        let program: &mut FEntry = program.try_into()?;
+        if !is_loaded {
+            program.load(name, types)?;
+        }
+        let id = program.attach()?;
+        return program.take_link(id).map(Link::Fentry);
+    }
+    let program: &mut FExit = program.try_into()?;
+    if !is_loaded {
+        program.load(name, types)?;
+    }
+    let id = program.attach()?;
+    program.take_link(id).map(Link::Fexit)
+}

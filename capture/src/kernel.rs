@@ -1,0 +1,324 @@
+//! The kernel side: the eBPF object loaded, its maps read and written.
+
+use std::fs;
+use std::net::IpAddr;
+
+use aya::maps::lpm_trie::Key;
+use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, RingBuf};
+use aya::{Ebpf, EbpfLoader, Pod};
+use wirespan_capture_abi::{Connection, Counter, Offsets, Settings, Wish, filter_flag};
+
+use crate::Error;
+use crate::btf::Btf;
+use crate::hooks::{self, HookSet, Link};
+use crate::offsets;
+
+/// The compiled programs, committed beside their source.
+static OBJECT: &[u8] = {
+    #[repr(align(8))]
+    struct Aligned<T: ?Sized>(T);
+    const ALIGNED: &Aligned<[u8]> =
+        &Aligned(*include_bytes!("../../capture-bpf/wirespan-capture.o"));
+    &ALIGNED.0
+};
+
+/// Bytes of a stream that are copied before anything is granted: what one connection may cost
+/// before it is known what it carries.
+pub(crate) const FIRST_WINDOW: u32 = 48 << 10;
+
+/// Bytes of one call that are copied at most.
+const CALL_SHARE: u32 = 64 << 10;
+
+/// A value of the kernel's maps: plain data.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+struct Plain<T>(T);
+
+#[allow(
+    unsafe_code,
+    reason = "the types of capture-abi are integers without padding"
+)]
+// SAFETY: only used with types of capture-abi, which are repr(C) integers without padding.
+unsafe impl<T: Copy + 'static> Pod for Plain<T> {}
+
+/// What is observed. An empty list stands for everything.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Filters {
+    /// Processes by number; together with `names`, one of both.
+    pub pids: Vec<u32>,
+    /// Processes by name, the first 15 bytes of it.
+    pub names: Vec<String>,
+    /// Cgroups (version 2) by id.
+    pub cgroups: Vec<u64>,
+    /// Network namespaces by inode number.
+    pub namespaces: Vec<u32>,
+    /// Ports of either peer.
+    pub ports: Vec<u16>,
+    /// Networks of either peer: address and prefix length.
+    pub networks: Vec<(IpAddr, u8)>,
+    /// Leave out connections within this machine.
+    pub external_only: bool,
+}
+
+/// What the kernel side could not, or need not, deliver.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Losses {
+    /// Events that found the ring buffer full.
+    pub ring_full_events: u64,
+    /// Bytes of them.
+    pub ring_full_bytes: u64,
+    /// Bytes above the share of one call.
+    pub call_share_bytes: u64,
+    /// Bytes beyond the window of their connection.
+    pub window_bytes: u64,
+    /// Bytes that nobody wanted.
+    pub unwanted_bytes: u64,
+    /// Bytes that never were in user memory.
+    pub not_user_memory_bytes: u64,
+    /// Calls and connections for which a map had no room.
+    pub map_full: u64,
+    /// Connections that the filters left out.
+    pub filtered: u64,
+}
+
+/// The loaded object and what it is attached to.
+pub(crate) struct Kernel {
+    ebpf: Ebpf,
+    types: Option<aya::Btf>,
+    links: Vec<Link>,
+    pub(crate) ring: RingBuf<MapData>,
+    pub(crate) tables: Tables,
+    ring_bytes: u32,
+    settings: Settings,
+}
+
+/// The maps that are read and written while events flow.
+pub(crate) struct Tables {
+    connections: HashMap<MapData, u64, Plain<Connection>>,
+    wishes: HashMap<MapData, u64, Plain<Wish>>,
+    counters: PerCpuArray<MapData, u64>,
+}
+
+impl Kernel {
+    /// Loads the object, with the filters set; nothing is attached yet.
+    pub(crate) fn load(filters: &Filters, ring_bytes: u32) -> Result<(Self, Vec<u8>), Error> {
+        let types = fs::read("/sys/kernel/btf/vmlinux").map_err(Error::NoBtf)?;
+        let offsets: Plain<Offsets> = Plain(offsets::offsets(&Btf::parse(&types)?)?);
+        let mut loader = EbpfLoader::new();
+        let mut ebpf = loader
+            .override_global("OFFSETS", &offsets, true)
+            .map_max_entries("EVENTS", ring_bytes)
+            .load(OBJECT)?;
+        let ring = take(&mut ebpf, "EVENTS")?;
+        let tables = Tables {
+            connections: take(&mut ebpf, "CONNECTIONS")?,
+            wishes: take(&mut ebpf, "WISHES")?,
+            counters: take(&mut ebpf, "COUNTERS")?,
+        };
+        let mut kernel = Self {
+            ebpf,
+            types: aya::Btf::from_sys_fs().ok(),
+            links: Vec::new(),
+            ring,
+            tables,
+            ring_bytes,
+            settings: Settings {
+                own_tgid: std::process::id(),
+                call_share: CALL_SHARE,
+                first_window: FIRST_WINDOW,
+                wake_above: ring_bytes / 8,
+                ..Settings::default()
+            },
+        };
+        kernel.set_filters(filters)?;
+        Ok((kernel, types))
+    }
+
+    /// Attaches the programs of the first of `sets` that works here.
+    pub(crate) fn attach(&mut self, sets: &[HookSet], types: &[u8]) -> Result<HookSet, Error> {
+        let types = Btf::parse(types)?;
+        let mut reasons = String::new();
+        let mut last = None;
+        for set in sets {
+            match self.attach_set(*set, &types) {
+                Ok(()) => return Ok(*set),
+                Err(error) => {
+                    self.links.clear();
+                    reasons.push_str(&format!("\n  {set}: {}", brief(&error)));
+                    last = Some(error);
+                }
+            }
+        }
+        match last {
+            Some(error) if sets.len() == 1 || error.is_permission() => Err(error),
+            _ => Err(Error::NoHooks(reasons)),
+        }
+    }
+
+    fn attach_set(&mut self, set: HookSet, types: &Btf<'_>) -> Result<(), Error> {
+        for hook in hooks::hooks(set, types) {
+            let link = hooks::attach(
+                &mut self.ebpf,
+                self.types.as_ref(),
+                hook.program,
+                hook.target,
+            );
+            match link {
+                Ok(link) => self.links.push(link),
+                Err(_) if hook.optional => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Detaches everything. What was seen can still be read.
+    pub(crate) fn detach(&mut self) {
+        self.links.clear();
+    }
+
+    /// Replaces the filters.
+    pub(crate) fn set_filters(&mut self, filters: &Filters) -> Result<(), Error> {
+        let mut flags = 0;
+        let mut set = |flag: u32, wanted: bool| flags |= if wanted { flag } else { 0 };
+        set(filter_flag::TGID, !filters.pids.is_empty());
+        set(filter_flag::NAME, !filters.names.is_empty());
+        set(filter_flag::CGROUP, !filters.cgroups.is_empty());
+        set(filter_flag::NETNS, !filters.namespaces.is_empty());
+        set(filter_flag::PORT, !filters.ports.is_empty());
+        set(filter_flag::CIDR, !filters.networks.is_empty());
+        set(filter_flag::EXTERNAL_ONLY, filters.external_only);
+        self.fill("TGIDS", filters.pids.iter().copied())?;
+        self.fill("NAMES", filters.names.iter().map(|name| padded(name)))?;
+        self.fill("CGROUPS", filters.cgroups.iter().copied())?;
+        self.fill("NAMESPACES", filters.namespaces.iter().copied())?;
+        self.fill("PORTS", filters.ports.iter().copied())?;
+        self.fill_networks(&filters.networks)?;
+        self.settings.filters = flags;
+        self.settings.epoch = self.settings.epoch.wrapping_add(1).max(1);
+        let value = Plain(self.settings);
+        let mut settings: Array<_, Plain<Settings>> = self.map("SETTINGS")?;
+        let written = settings.set(0, value, 0);
+        written.map_err(map_error("SETTINGS"))
+    }
+
+    /// Makes `keys` the keys of a set.
+    fn fill<K: Pod>(
+        &mut self,
+        name: &'static str,
+        keys: impl Iterator<Item = K>,
+    ) -> Result<(), Error> {
+        let mut map: HashMap<_, K, u8> = self.map(name)?;
+        let old: Vec<K> = map.keys().filter_map(Result::ok).collect();
+        for key in old {
+            // Another key may have taken its place; what is gone is gone.
+            let _ = map.remove(&key);
+        }
+        for key in keys {
+            map.insert(key, 1, 0).map_err(map_error(name))?;
+        }
+        Ok(())
+    }
+
+    fn fill_networks(&mut self, networks: &[(IpAddr, u8)]) -> Result<(), Error> {
+        let name = "ADDRESSES";
+        let mut map: LpmTrie<_, [u8; 16], u8> = self.map(name)?;
+        let old: Vec<_> = map.keys().filter_map(Result::ok).collect();
+        for key in old {
+            let _ = map.remove(&key);
+        }
+        for (address, prefix) in networks {
+            let (address, prefix) = match address {
+                IpAddr::V4(v4) => (v4.to_ipv6_mapped(), u32::from(*prefix) + 96),
+                IpAddr::V6(v6) => (*v6, u32::from(*prefix)),
+            };
+            map.insert(&Key::new(prefix, address.octets()), 1, 0)
+                .map_err(map_error(name))?;
+        }
+        Ok(())
+    }
+
+    fn map<'a, T>(&'a mut self, name: &'static str) -> Result<T, Error>
+    where
+        T: TryFrom<&'a mut Map, Error = MapError>,
+    {
+        let map = self.ebpf.map_mut(name);
+        let map = map.ok_or_else(|| Error::Missing(format!("map {name}")))?;
+        T::try_from(map).map_err(map_error(name))
+    }
+
+    /// Size of the ring buffer.
+    pub(crate) fn ring_bytes(&self) -> u32 {
+        self.ring_bytes
+    }
+}
+
+impl Tables {
+    /// What is known of the connection of a socket.
+    pub(crate) fn connection(&self, sock: u64) -> Option<Connection> {
+        self.connections.get(&sock, 0).ok().map(|plain| plain.0)
+    }
+
+    /// Forgets a connection of which the kernel side will not hear the end.
+    pub(crate) fn forget(&mut self, sock: u64) {
+        // What is not there need not be removed.
+        let _ = self.connections.remove(&sock);
+        let _ = self.wishes.remove(&sock);
+    }
+
+    /// Tells the kernel side what is wanted of a connection.
+    ///
+    /// A wish that cannot be stored costs copies, or known gaps, and is not an error.
+    pub(crate) fn wish(&mut self, sock: u64, wish: Wish) {
+        let _ = self.wishes.insert(sock, Plain(wish), 0);
+    }
+
+    /// What was not delivered so far.
+    pub(crate) fn losses(&self) -> Losses {
+        Losses {
+            ring_full_events: self.counter(Counter::RingFullEvents),
+            ring_full_bytes: self.counter(Counter::RingFullBytes),
+            call_share_bytes: self.counter(Counter::CallShareBytes),
+            window_bytes: self.counter(Counter::WindowBytes),
+            unwanted_bytes: self.counter(Counter::UnwantedBytes),
+            not_user_memory_bytes: self.counter(Counter::NotUserMemoryBytes),
+            map_full: self.counter(Counter::MapFull),
+            filtered: self.counter(Counter::Filtered),
+        }
+    }
+
+    fn counter(&self, counter: Counter) -> u64 {
+        let values = self.counters.get(&(counter as u32), 0);
+        values.map_or(0, |values| values.iter().sum())
+    }
+}
+
+fn take<T: TryFrom<Map, Error = MapError>>(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+) -> Result<T, Error> {
+    let map = ebpf.take_map(name);
+    let map = map.ok_or_else(|| Error::Missing(format!("map {name}")))?;
+    T::try_from(map).map_err(map_error(name))
+}
+
+fn map_error(map: &'static str) -> impl FnOnce(MapError) -> Error {
+    move |cause| Error::Map { map, cause }
+}
+
+/// A process name as the kernel has it: 15 bytes and a zero at most.
+fn padded(name: &str) -> [u8; 16] {
+    let mut padded = [0; 16];
+    for (to, from) in padded.iter_mut().zip(name.bytes().take(15)) {
+        *to = from;
+    }
+    padded
+}
+
+/// The first line of an error: the verifier's log has thousands.
+fn brief(error: &Error) -> String {
+    let text = error.to_string();
+    text.lines().next().unwrap_or_default().to_owned()
+}

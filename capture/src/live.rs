@@ -1,0 +1,170 @@
+//! Live capture from load to detach: reads events, feeds the engine, lets time pass.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use wirespan_engine::{Config, Engine, Nanos, Registry, Sink, Stats};
+
+use crate::Error;
+use crate::clock::Clock;
+use crate::event;
+use crate::feed::{Feed, Ledger, Output};
+use crate::hooks::HookSet;
+use crate::kernel::{Filters, Kernel, Losses};
+use crate::wait::Waiter;
+
+/// How traffic is observed.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Hook sets to try, in this order.
+    pub hooks: Vec<HookSet>,
+    /// What is observed.
+    pub filters: Filters,
+    /// Size of the ring buffer in bytes: a power of two, at least a page.
+    pub ring_bytes: u32,
+    /// The protocols.
+    pub registry: Arc<Registry>,
+    /// Bounds and policies.
+    pub engine: Config,
+}
+
+/// How long a hole may wait while capturing live: events come out of order by microseconds, and
+/// whoever watches waits with it.
+const HOLE_WAIT: u64 = 300_000_000;
+
+/// How long to sleep when there was something to read, and at most when there was not.
+const BUSY_SLEEP: Duration = Duration::from_millis(1);
+const IDLE_SLEEP: Duration = Duration::from_millis(16);
+
+/// Time between looks at what has waited too long.
+const TICK: u64 = 100_000_000;
+
+/// Events read before time is looked at and wishes are told.
+const BATCH: usize = 4_096;
+
+/// Observed traffic. Dropping it detaches everything.
+pub struct Live {
+    kernel: Kernel,
+    hooks: HookSet,
+    feed: Feed,
+    engine: Engine,
+    clock: Clock,
+    waiter: Waiter,
+    sleep: Duration,
+    last_tick: u64,
+}
+
+impl Live {
+    /// Loads and attaches. From here on, what happens is seen.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] says what this kernel, or these rights, do not allow.
+    pub fn start(options: Options) -> Result<Self, Error> {
+        let (mut kernel, types) = Kernel::load(&options.filters, options.ring_bytes)?;
+        let hooks = kernel.attach(&options.hooks, &types)?;
+        let waiter = Waiter::new(&kernel.ring).map_err(Error::Wait)?;
+        let mut config = options.engine;
+        config.hole_wait = HOLE_WAIT;
+        Ok(Self {
+            kernel,
+            hooks,
+            feed: Feed::new(),
+            engine: Engine::new(options.registry, config),
+            clock: Clock::new(),
+            waiter,
+            sleep: BUSY_SLEEP,
+            last_tick: 0,
+        })
+    }
+
+    /// The hook set that is in use.
+    #[must_use]
+    pub const fn hooks(&self) -> HookSet {
+        self.hooks
+    }
+
+    /// The time, by the clock that exchanges are dated with.
+    #[must_use]
+    pub fn now(&self) -> Nanos {
+        self.clock.wall(Clock::monotonic())
+    }
+
+    /// Waits a moment for events and feeds them to the engine; returns after a bounded number of
+    /// events or a few milliseconds. What the engine finds goes to `sink`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Wait`] when the kernel does not let it wait.
+    pub fn poll(&mut self, sink: &mut dyn Sink) -> Result<(), Error> {
+        self.waiter.wait(self.sleep).map_err(Error::Wait)?;
+        let read = self.read(sink);
+        self.sleep = match read {
+            0 => (self.sleep * 2).min(IDLE_SLEEP),
+            BATCH => Duration::ZERO,
+            _ => BUSY_SLEEP,
+        };
+        self.feed.wish(&mut self.kernel.tables, &self.engine);
+        let now = Clock::monotonic();
+        if now.saturating_sub(self.last_tick) >= TICK {
+            self.last_tick = now;
+            self.clock.adjust();
+            let wall = self.clock.wall(now);
+            self.engine.tick(wall, sink);
+        }
+        Ok(())
+    }
+
+    /// Detaches, reads what is left, and ends all connections.
+    pub fn finish(mut self, sink: &mut dyn Sink) -> (Stats, Ledger, Losses) {
+        let losses = self.kernel.tables.losses();
+        self.kernel.detach();
+        for _ in 0..=self.kernel.ring_bytes() as usize / BATCH {
+            if self.read(sink) < BATCH {
+                break;
+            }
+        }
+        let now = self.now();
+        let mut out = Output {
+            engine: &mut self.engine,
+            sink,
+            clock: &self.clock,
+        };
+        self.feed.finish(now, &mut out);
+        self.engine.finish(now, sink);
+        (self.engine.stats().clone(), self.feed.ledger, losses)
+    }
+
+    /// What was made of events so far.
+    #[must_use]
+    pub const fn ledger(&self) -> &Ledger {
+        &self.feed.ledger
+    }
+
+    /// What the kernel side did not deliver so far.
+    pub fn losses(&mut self) -> Losses {
+        self.kernel.tables.losses()
+    }
+
+    fn read(&mut self, sink: &mut dyn Sink) -> usize {
+        let mut out = Output {
+            engine: &mut self.engine,
+            sink,
+            clock: &self.clock,
+        };
+        let Kernel { ring, tables, .. } = &mut self.kernel;
+        for n in 0..BATCH {
+            let Some(record) = ring.next() else {
+                return n;
+            };
+            self.feed.ledger.events += 1;
+            let Some(event) = event::read(&record) else {
+                self.feed.ledger.unreadable_events += 1;
+                continue;
+            };
+            let lookup = |sock| tables.connection(sock);
+            self.feed.event(&event, lookup, &mut out);
+        }
+        BATCH
+    }
+}
