@@ -1,6 +1,7 @@
 //! One connection: two streams, a parser, and the exchanges between them.
 
 mod input;
+mod open;
 mod step;
 
 use std::collections::VecDeque;
@@ -14,6 +15,7 @@ use crate::stats::{ProtocolStats, Stats, add};
 use crate::stream::{Mode, Stream};
 use crate::table::{Facts, Outlet, Pool, Table};
 use crate::text::Text;
+use crate::timers::Timers;
 use crate::types::{Close, Config, Nanos, Opening, Roles, Sink, Start};
 
 use input::{Again, Input};
@@ -74,7 +76,7 @@ pub(crate) struct Connection {
 pub(crate) const OPAQUE: &str = "opaque";
 
 impl Connection {
-    pub(crate) fn new(opening: &Opening, now: Nanos) -> Self {
+    pub(crate) fn new(opening: &Opening, config: &Config, now: Nanos) -> Self {
         let flags = match opening.start {
             Start::Beginning => Flags::NONE,
             Start::Middle => Flags::MIDSTREAM,
@@ -98,7 +100,7 @@ impl Connection {
             parser: None,
             protocol: OPAQUE,
             counts: ProtocolStats::default(),
-            table: Table::new(),
+            table: Table::new(Timers::new(config)),
             session: Text::default(),
             deferred: VecDeque::new(),
             deferred_bytes: 0,
@@ -302,24 +304,20 @@ impl Connection {
 
     /// Reports all open exchanges as they stand.
     fn end_exchanges(&mut self, cx: &mut Context<'_>) {
-        let (table, mut outlet) = self.exchanges(cx);
-        while table.len() > 0 {
-            table.abandon_oldest(Flags::NONE, &mut outlet);
+        while self.table.len() > 0 {
+            self.give_up_oldest(Flags::NONE, cx);
         }
     }
 
     /// Reports the oldest open exchanges as they stand until the others take at most `goal` bytes.
     pub(crate) fn give_up_exchanges(&mut self, goal: usize, cx: &mut Context<'_>) {
-        let (table, mut outlet) = self.exchanges(cx);
-        let mut evicted = 0;
-        while table.len() > 0 && table.heap_bytes() > goal {
-            table.abandon_oldest(Flags::TRUNCATED, &mut outlet);
-            add(&mut evicted, 1);
+        while self.table.len() > 0 && self.table.heap_bytes() > goal {
+            self.give_up_oldest(Flags::TRUNCATED, cx);
+            add(&mut cx.stats.evicted_exchanges, 1);
         }
-        add(&mut cx.stats.evicted_exchanges, evicted);
     }
 
-    /// Reports requests that have waited too long, and gives up holes that have.
+    /// Gives up holes and requests that have waited too long, and reports what is open for long.
     pub(crate) fn tick(&mut self, now: Nanos, cx: &mut Context<'_>) {
         if self.hole.is_some() {
             self.expire_hole(now, cx);
@@ -331,13 +329,7 @@ impl Connection {
                 self.lose_hole(dir, now, cx);
             }
         }
-        while let Some(start) = self.table.oldest()
-            && now.since(start) > cx.config.request_wait
-        {
-            add(&mut cx.stats.expired_exchanges, 1);
-            let (table, mut outlet) = self.exchanges(cx);
-            table.abandon_oldest(Flags::NONE, &mut outlet);
-        }
+        self.look_after_open(now, cx);
     }
 
     /// Whether both streams have come to their end.

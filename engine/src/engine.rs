@@ -60,7 +60,7 @@ impl Engine {
         }
         add(&mut self.stats.connections, 1);
         self.open = self.open.saturating_add(1);
-        let connection = Some(Box::new(Connection::new(opening, now)));
+        let connection = Some(Box::new(Connection::new(opening, &self.config, now)));
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot {
                 generation: 0,
@@ -221,8 +221,9 @@ impl Engine {
         );
     }
 
-    /// Lets capture time pass: gives up holes and requests that have waited too long. Looks at
-    /// every connection; a few times a second is enough.
+    /// Lets capture time pass: gives up holes and requests that have waited too long, and reports
+    /// exchanges that are open for long. To be called when a multiple of [`TICK`](crate::TICK) has
+    /// passed, before the input that showed it: then reports tell what was known at that multiple.
     pub fn tick(&mut self, now: Nanos, out: &mut dyn Sink) {
         for id in self.ids() {
             self.with(id, out, |connection, cx| connection.tick(now, cx));

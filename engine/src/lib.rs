@@ -24,6 +24,7 @@ mod stats;
 mod stream;
 mod table;
 mod text;
+mod timers;
 mod types;
 
 pub use both::Both;
@@ -31,5 +32,7 @@ pub use engine::Engine;
 pub use registry::{DuplicateProtocol, Registry, RegistryBuilder};
 pub use stats::{Ledger, ProtocolStats, Stats};
 pub use text::Attrs;
-pub use types::{Close, Config, ConnectionId, Exchange, Nanos, Opening, Roles, Side, Sink, Start};
+pub use types::{
+    Close, Config, ConnectionId, Exchange, Nanos, Opening, Roles, Side, Sink, Start, TICK,
+};
 pub use wirespan_parser_api as api;

@@ -34,8 +34,10 @@ pub struct Stats {
     pub evicted_connections: u64,
     /// Exchanges reported before their end because there were too many.
     pub evicted_exchanges: u64,
-    /// Requests reported as unanswered because they waited too long.
+    /// Exchanges reported as they stood because they waited too long.
     pub expired_exchanges: u64,
+    /// Reports of exchanges that were still open.
+    pub open_reports: u64,
     /// Parsers that panicked or broke the contract; their connections turned opaque.
     pub parser_faults: u64,
 }
@@ -145,6 +147,7 @@ impl Stats {
         add(&mut self.evicted_connections, other.evicted_connections);
         add(&mut self.evicted_exchanges, other.evicted_exchanges);
         add(&mut self.expired_exchanges, other.expired_exchanges);
+        add(&mut self.open_reports, other.open_reports);
         add(&mut self.parser_faults, other.parser_faults);
     }
 

@@ -1,14 +1,20 @@
 //! The open exchanges of one connection, and how they become [`Exchange`]s.
 
+mod progress;
+
+pub(crate) use progress::Fate;
+
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use wirespan_parser_api::{
-    ExchangeId, Flags, Outcome, Propagation, ProtocolName, Request, Response, TraceContext,
+    Direction, ExchangeId, Flags, Outcome, Propagation, ProtocolName, Request, Response,
+    TraceContext,
 };
 
 use crate::stats::{ProtocolStats, add};
 use crate::text::{Cut, Span, Text};
+use crate::timers::{NEVER, Timers};
 use crate::types::{Exchange, Nanos, Side, Sink};
 
 /// What all exchanges of a connection have in common.
@@ -49,13 +55,31 @@ pub(crate) struct Open {
     status: Span,
     /// When the first byte of the request was captured.
     start: Moment,
+    /// Offset of the request's first byte, where the client sent it.
+    request_at: Option<u64>,
     request_end: Progress,
     response_start: Option<Nanos>,
+    /// Offset of the response's first byte, once it was seen.
+    response_at: Option<u64>,
     response_end: Progress,
     request_bytes: u64,
     response_bytes: u64,
     /// [`Table::epoch`] when the request began.
     epoch: u32,
+    /// When it has waited too long, unless it moves.
+    expiry: Nanos,
+    /// Bytes of both messages when that was looked at last.
+    moved: Option<u64>,
+    /// When it is to be reported as open next.
+    report: Nanos,
+}
+
+/// Where and when a message began.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Beginning {
+    pub(crate) dir: Direction,
+    pub(crate) at: u64,
+    pub(crate) time: Moment,
 }
 
 /// When something happened.
@@ -67,13 +91,13 @@ pub(crate) enum Moment {
 }
 
 impl Moment {
-    const fn nearest(self) -> Nanos {
+    pub(crate) const fn nearest(self) -> Nanos {
         match self {
             Self::Exact(time) | Self::About(time) => time,
         }
     }
 
-    const fn exact(self) -> Option<Nanos> {
+    pub(crate) const fn exact(self) -> Option<Nanos> {
         match self {
             Self::Exact(time) => Some(time),
             Self::About(_) => None,
@@ -150,16 +174,21 @@ pub(crate) struct Table {
     /// Exchanges completed with a response.
     pub(crate) completed: u64,
     heap: usize,
+    timers: Timers,
+    /// Nothing is to be done about an open exchange before.
+    due: Nanos,
 }
 
 impl Table {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(timers: Timers) -> Self {
         Self {
             open: VecDeque::new(),
             epoch: 0,
             clean: true,
             completed: 0,
             heap: 0,
+            timers,
+            due: NEVER,
         }
     }
 
@@ -169,11 +198,6 @@ impl Table {
 
     pub(crate) fn heap_bytes(&self) -> usize {
         self.heap
-    }
-
-    /// When the oldest open exchange began.
-    pub(crate) fn oldest(&self) -> Option<Nanos> {
-        self.open.front().map(|open| open.start.nearest())
     }
 
     fn index(&self, id: ExchangeId) -> Option<usize> {
@@ -193,8 +217,7 @@ impl Table {
     pub(crate) fn request(
         &mut self,
         id: ExchangeId,
-        at: u64,
-        start: Moment,
+        beginning: Beginning,
         request: &Request<'_>,
         session: &Text,
         outlet: &mut Outlet<'_>,
@@ -202,31 +225,40 @@ impl Table {
         if self.open.back().is_some_and(|last| last.id >= id) {
             return false;
         }
+        let Beginning { dir, at, time } = beginning;
         let mut open = outlet.pool.take();
         open.id = id;
         open.protocol = request.protocol;
         open.offset = at;
         open.flags = outlet.facts.flags.with(request.flags);
-        if !self.clean || start.exact().is_none() {
+        if !self.clean || time.exact().is_none() {
             open.flags = open.flags.with(Flags::GAP);
         }
-        open.start = start;
+        open.start = time;
         open.epoch = self.epoch;
         open.outcome = None;
+        open.request_at = Some(at).filter(|_| dir == Direction::ToServer);
         open.request_end = Progress::Running;
         open.response_start = None;
+        open.response_at = None;
         open.response_end = Progress::Running;
         open.request_bytes = 0;
         open.response_bytes = 0;
         open.fill(request, session);
+        let start = time.nearest();
+        open.expiry = self.timers.expiry(start);
+        open.moved = None;
+        open.report = self.timers.report(start, start);
+        self.due = self.due.min(open.expiry).min(open.report);
         self.heap = self.heap.saturating_add(open.heap_bytes());
         self.open.push_back(open);
         true
     }
 
-    /// Notes when a response began whose status is not known yet.
-    pub(crate) fn response_start(&mut self, id: ExchangeId, start: Option<Nanos>) {
+    /// Notes where and when a response began whose status is not known yet.
+    pub(crate) fn response_start(&mut self, id: ExchangeId, at: u64, start: Option<Nanos>) {
         if let Some(open) = self.find(id) {
+            open.response_at = Some(at);
             open.response_start = start;
         }
     }
@@ -251,6 +283,7 @@ impl Table {
     pub(crate) fn response(
         &mut self,
         id: ExchangeId,
+        at: u64,
         start: Option<Nanos>,
         response: &Response<'_>,
     ) -> bool {
@@ -262,6 +295,7 @@ impl Table {
         open.status = status;
         open.outcome = Some(response.outcome);
         open.flags = open.flags.with(response.flags);
+        open.response_at = open.response_at.or(Some(at));
         open.response_start = open.response_start.or(start);
         for attr in response.attrs {
             open.text.push_attr(attr);
@@ -338,18 +372,15 @@ impl Table {
     /// Reports an exchange as it stands.
     pub(crate) fn abandon(&mut self, id: ExchangeId, flags: Flags, outlet: &mut Outlet<'_>) {
         if let Some(index) = self.index(id) {
-            if let Some(open) = self.open.get_mut(index) {
-                open.flags = open.flags.with(flags);
-            }
-            self.take(index, outlet);
+            self.abandon_at(index, flags, outlet);
         }
     }
 
-    /// Reports the oldest exchange as it stands.
-    pub(crate) fn abandon_oldest(&mut self, flags: Flags, outlet: &mut Outlet<'_>) {
-        if let Some(open) = self.open.front_mut() {
+    /// Reports the exchange at a place in the order of their beginning as it stands.
+    pub(crate) fn abandon_at(&mut self, index: usize, flags: Flags, outlet: &mut Outlet<'_>) {
+        if let Some(open) = self.open.get_mut(index) {
             open.flags = open.flags.with(flags);
-            self.take(0, outlet);
+            self.take(index, outlet);
         }
     }
 
@@ -408,12 +439,17 @@ impl Open {
             target: Span::default(),
             status: Span::default(),
             start: Moment::About(Nanos(0)),
+            request_at: None,
             request_end: Progress::Running,
             response_start: None,
+            response_at: None,
             response_end: Progress::Running,
             request_bytes: 0,
             response_bytes: 0,
             epoch: 0,
+            expiry: NEVER,
+            moved: None,
+            report: NEVER,
         }
     }
 
@@ -471,6 +507,7 @@ impl Open {
             outcome: self.outcome,
             offset: self.offset,
             start: self.start.nearest(),
+            open: None,
             duration: span(self.start.exact(), self.response_end.time()).filter(|_| whole),
             ttfb: span(self.request_end.time(), self.response_start).filter(|_| whole),
             request_bytes: self.request_bytes,

@@ -25,6 +25,13 @@ enum Stored {
     Int(i64),
 }
 
+/// How much of a [`Text`] there is, to forget what comes behind it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TextMark {
+    buf: usize,
+    attrs: usize,
+}
+
 /// Whether a text was cut.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[must_use]
@@ -37,6 +44,19 @@ impl Text {
     pub(crate) fn clear(&mut self) {
         self.buf.clear();
         self.attrs.clear();
+    }
+
+    pub(crate) fn mark(&self) -> TextMark {
+        TextMark {
+            buf: self.buf.len(),
+            attrs: self.attrs.len(),
+        }
+    }
+
+    /// Forgets what was pushed since.
+    pub(crate) fn rewind(&mut self, mark: TextMark) {
+        self.buf.truncate(mark.buf);
+        self.attrs.truncate(mark.attrs);
     }
 
     /// Copies `text`, cut at [`MAX_TEXT`] bytes on a character boundary.

@@ -107,6 +107,10 @@ pub enum Close {
 pub trait Sink {
     /// Takes one finished exchange.
     fn exchange(&mut self, exchange: &Exchange<'_>);
+
+    /// Takes a report of an exchange that is still open: [`Exchange::open`] says for how long. It
+    /// is counted nowhere, and comes again as a finished exchange.
+    fn progress(&mut self, _exchange: &Exchange<'_>) {}
 }
 
 /// One request with its response, as far as they were seen.
@@ -134,6 +138,8 @@ pub struct Exchange<'a> {
     pub offset: u64,
     /// When the request's first byte was captured.
     pub start: Nanos,
+    /// In a report of an exchange that is still open: for how long, in nanoseconds.
+    pub open: Option<u64>,
     /// First byte of the request to last byte of the response, in nanoseconds; `None` without a
     /// whole response or after a gap.
     pub duration: Option<u64>,
@@ -152,10 +158,14 @@ pub struct Exchange<'a> {
 }
 
 impl Exchange<'_> {
-    /// Whether it counts as an error from the server's side; true without a response.
+    /// Whether it counts as an error from the server's side; true without a response, unless it is
+    /// still open.
     #[must_use]
     pub fn error(&self) -> bool {
-        !matches!(self.outcome, Some(Outcome::Ok | Outcome::ClientFault))
+        match self.outcome {
+            Some(outcome) => outcome == Outcome::Error,
+            None => self.open.is_none(),
+        }
     }
 }
 
@@ -182,9 +192,16 @@ pub struct Config {
     /// nanoseconds of capture time: captures shuffle packets by less.
     pub acked_wait: u64,
     /// How long a request may wait for its response before it is reported as unanswered, in
-    /// nanoseconds of capture time.
+    /// nanoseconds of capture time. A message that is under way may take longer, as long as it moves
+    /// once in this time.
     pub request_wait: u64,
+    /// After how long, and then how often, an open exchange is given to [`Sink::progress`], in
+    /// nanoseconds of capture time, to the next multiple of [`TICK`]. `None`: never.
+    pub report_open: Option<u64>,
 }
+
+/// Nanoseconds of capture time between two calls of [`Engine::tick`](crate::Engine::tick).
+pub const TICK: u64 = 250_000_000;
 
 impl Default for Config {
     fn default() -> Self {
@@ -198,6 +215,7 @@ impl Default for Config {
             hole_bytes: 1 << 20,
             acked_wait: 50_000_000,
             request_wait: 600_000_000_000,
+            report_open: None,
         }
     }
 }

@@ -14,6 +14,18 @@ use crate::ids::SpanIds;
 /// Name and version of the format, the first key of each record.
 pub const SCHEMA: &str = "wirespan.record/1";
 
+/// The same of a report of an exchange that is still open: the keys of a record, and behind
+/// `duration_ns`, which is null, `open_ns`: for how long it has been open.
+pub const OPEN_SCHEMA: &str = "wirespan.open/1";
+
+/// Whether a line that [`RecordWriter::write`] wrote is of an exchange that was still open.
+#[must_use]
+pub fn is_open(line: &[u8]) -> bool {
+    line.starts_with(OPEN_HEAD)
+}
+
+const OPEN_HEAD: &[u8] = b"{\"schema\":\"wirespan.open/1\",";
+
 /// Writes records. Keep one for each thread: it remembers the text of the current second.
 #[derive(Debug)]
 pub struct RecordWriter {
@@ -31,10 +43,18 @@ impl Default for RecordWriter {
 impl RecordWriter {
     /// Appends `exchange` and a line feed to `out`.
     pub fn write(&mut self, out: &mut Vec<u8>, exchange: &Exchange<'_>) {
-        out.extend_from_slice(b"{\"schema\":\"wirespan.record/1\",\"start\":\"");
+        out.extend_from_slice(match exchange.open {
+            None => b"{\"schema\":\"wirespan.record/1\",",
+            Some(_) => OPEN_HEAD,
+        });
+        out.extend_from_slice(b"\"start\":\"");
         self.clock.rfc3339(out, exchange.start);
         out.extend_from_slice(b"\",\"duration_ns\":");
         nullable(out, exchange.duration);
+        if let Some(open) = exchange.open {
+            out.extend_from_slice(b",\"open_ns\":");
+            format::unsigned(out, open);
+        }
         out.extend_from_slice(b",\"ttfb_ns\":");
         nullable(out, exchange.ttfb);
         out.extend_from_slice(b",\"protocol\":");
@@ -197,6 +217,23 @@ mod tests {
             assert_eq!(record["status"], "");
             assert_eq!(record["error"], true);
             assert_eq!(record["flags"], json!(["midstream", "no_response"]));
+        });
+    }
+
+    #[test]
+    fn an_open_exchange_has_a_schema_of_its_own_and_says_for_how_long() {
+        with_exchange(|mut open| {
+            (open.status, open.outcome, open.duration) = ("", None, None);
+            open.open = Some(2_000_000_000);
+            let text = line(&open);
+            assert!(is_open(text.as_bytes()));
+            assert!(text.contains("\"duration_ns\":null,\"open_ns\":2000000000,\"ttfb_ns\":"));
+            let record = parsed(&open);
+            assert_eq!(record["schema"], OPEN_SCHEMA);
+            assert_eq!(record["error"], false, "nothing has gone wrong yet");
+            open.open = None;
+            assert!(!is_open(line(&open).as_bytes()));
+            assert_eq!(parsed(&open).get("open_ns"), None);
         });
     }
 

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use wirespan_engine::{Config, Nanos, Registry, Stats};
+use wirespan_engine::{Config, Nanos, Registry, Stats, TICK};
 
 use crate::file::{Filled, Record, Records};
 use crate::link::Decoder;
@@ -12,9 +12,6 @@ use crate::segment::Segment;
 use crate::shard::Shard;
 use crate::tcp::Moment;
 use crate::{CaptureStats, Collect, Error, Input, Progress, SHARDS, workers};
-
-/// Nanoseconds of capture time between two ticks of the engines.
-const TICK: u64 = 250_000_000;
 
 /// How to run.
 #[derive(Clone)]

@@ -560,7 +560,10 @@ impl Connection {
             return None;
         };
         let after = guarded(&mut parser, |p| {
-            p.gap(dir, gap, &mut self.recorder(dir, cx))
+            let mut recorder = self.recorder(dir, cx);
+            // What was lost need not be of the message that it hit.
+            recorder.read[dir] = recorder.read[dir].min(gap.offset);
+            p.gap(dir, gap, &mut recorder)
         });
         self.parser = Some(parser);
         if after.is_none() {

@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use wirespan_parser_api::{
-    Abandon, AfterGap, Direction, Emit, ErrorKind, Event, Flags, Gap, Input, Next, ParseError,
-    Parser, Step,
+    Abandon, AfterGap, Direction, Emit, ErrorKind, Event, ExchangeId, Flags, Gap, Input, Next,
+    ParseError, Parser, Step,
 };
 
 use super::{Connection, Context};
+use crate::both::Both;
 use crate::stats::{ProtocolStats, add};
 use crate::stream::{End, Mode, Stream};
-use crate::table::{Message, Moment, Outlet, Table};
+use crate::table::{Beginning, Message, Moment, Outlet, Table};
 use crate::text::Text;
 
 /// Errors without a completed exchange between them after which a connection turns opaque.
@@ -314,6 +315,8 @@ impl Connection {
         cx: &'a mut Context<'_>,
     ) -> Recorder<'a> {
         Recorder {
+            dir,
+            read: self.read(),
             stream: &mut self.streams[dir],
             table: &mut self.table,
             session: &mut self.session,
@@ -345,6 +348,9 @@ fn is_sound(step: &Step, visible: usize) -> bool {
 
 /// Takes a parser's events.
 pub(super) struct Recorder<'a> {
+    dir: Direction,
+    /// How far both directions have been read.
+    pub(super) read: Both<u64>,
     stream: &'a mut Stream,
     table: &'a mut Table,
     session: &'a mut Text,
@@ -358,6 +364,21 @@ pub(super) struct Recorder<'a> {
 impl Recorder<'_> {
     fn counts(&mut self) -> &mut ProtocolStats {
         self.outlet.counts
+    }
+
+    fn abandon(&mut self, id: ExchangeId, why: Abandon) {
+        let flags = match why {
+            Abandon::Lost => Flags::GAP,
+            Abandon::Cancelled | Abandon::Failed | Abandon::OneWay => Flags::NONE,
+        };
+        if why == Abandon::Failed {
+            self.table.fail(id);
+        }
+        for end in self.stream.ends.iter().filter(|end| end.id == id) {
+            self.table.size(id, end.message, end.size);
+        }
+        self.table.measure(id, &self.read);
+        self.table.abandon(id, flags, &mut self.outlet);
     }
 
     fn end(&mut self, end: End) {
@@ -380,16 +401,17 @@ impl Emit for Recorder<'_> {
             Event::Request { id, at, request } => {
                 if self.table.len() >= self.max_open {
                     add(self.evicted, 1);
-                    self.table
-                        .abandon_oldest(Flags::TRUNCATED, &mut self.outlet);
+                    self.table.abandon_at(0, Flags::TRUNCATED, &mut self.outlet);
                 }
-                let start = match self.stream.message_time(at) {
+                let time = match self.stream.message_time(at) {
                     Some(time) => Moment::Exact(time),
                     None => Moment::About(self.stream.oldest_time().unwrap_or_default()),
                 };
+                let dir = self.dir;
+                let beginning = Beginning { dir, at, time };
                 let risen =
                     self.table
-                        .request(id, at, start, &request, self.session, &mut self.outlet);
+                        .request(id, beginning, &request, self.session, &mut self.outlet);
                 debug_assert!(risen, "exchange ids must rise");
             }
             Event::RequestEnd { id, at, size } => self.end(End {
@@ -401,11 +423,11 @@ impl Emit for Recorder<'_> {
             Event::Mark { at } => self.stream.mark(at),
             Event::ResponseStart { id, at } => {
                 let start = self.stream.message_time(at);
-                self.table.response_start(id, start);
+                self.table.response_start(id, at, start);
             }
             Event::Response { id, at, response } => {
                 let start = self.stream.message_time(at);
-                if !self.table.response(id, start, &response) {
+                if !self.table.response(id, at, start, &response) {
                     add(&mut self.counts().orphans, 1);
                 }
             }
@@ -422,19 +444,19 @@ impl Emit for Recorder<'_> {
                 operation,
                 target,
             } => self.table.rename(id, protocol, operation, target),
-            Event::Abandon { id, why } => {
-                let flags = match why {
-                    Abandon::Lost => Flags::GAP,
-                    Abandon::Cancelled | Abandon::Failed | Abandon::OneWay => Flags::NONE,
+            Event::Progress {
+                id,
+                request_bytes,
+                response_bytes,
+                attrs,
+            } => {
+                let bytes = Both {
+                    to_server: request_bytes,
+                    to_client: response_bytes,
                 };
-                if why == Abandon::Failed {
-                    self.table.fail(id);
-                }
-                for end in self.stream.ends.iter().filter(|end| end.id == id) {
-                    self.table.size(id, end.message, end.size);
-                }
-                self.table.abandon(id, flags, &mut self.outlet);
+                self.table.progress(id, bytes, attrs);
             }
+            Event::Abandon { id, why } => self.abandon(id, why),
             Event::Orphan { .. } => add(&mut self.counts().orphans, 1),
             Event::Push { kind, .. } => {
                 add(self.counts().pushes.entry(kind).or_default(), 1);

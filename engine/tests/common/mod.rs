@@ -179,12 +179,13 @@ pub struct Seen {
     pub server: SocketAddr,
 }
 
+/// The finished exchanges, and the reports of open ones with how long they were open.
 #[derive(Default)]
-pub struct Seens(pub Vec<Seen>);
+pub struct Seens(pub Vec<Seen>, pub Vec<(u64, Seen)>);
 
-impl Sink for Seens {
-    fn exchange(&mut self, exchange: &Exchange<'_>) {
-        self.0.push(Seen {
+impl From<&Exchange<'_>> for Seen {
+    fn from(exchange: &Exchange<'_>) -> Self {
+        Self {
             operation: exchange.operation.into(),
             status: exchange.status.into(),
             duration: exchange.duration,
@@ -192,7 +193,18 @@ impl Sink for Seens {
             bytes: (exchange.request_bytes, exchange.response_bytes),
             flags: exchange.flags.to_string(),
             server: exchange.server,
-        });
+        }
+    }
+}
+
+impl Sink for Seens {
+    fn exchange(&mut self, exchange: &Exchange<'_>) {
+        assert_eq!(exchange.open, None);
+        self.0.push(exchange.into());
+    }
+
+    fn progress(&mut self, exchange: &Exchange<'_>) {
+        self.1.push((exchange.open.unwrap(), exchange.into()));
     }
 }
 
@@ -258,6 +270,13 @@ impl Rig {
     /// Gives the next bytes from the server.
     pub fn answer(&mut self, text: &str) -> &mut Self {
         self.at(Direction::ToClient, self.sent[1], text)
+    }
+
+    /// Lets time pass.
+    pub fn tick(&mut self, now: u64) -> &mut Self {
+        self.now = now;
+        self.engine.tick(Nanos(now), &mut self.seen);
+        self
     }
 
     /// Leaves bytes out.

@@ -93,6 +93,21 @@ pub enum Event<'a> {
         /// In place of [`Request::target`].
         target: &'a str,
     },
+    /// How far an open exchange has come. Before an [`Event::Abandon`] it becomes part of the
+    /// exchange; in answer to [`Parser::progress`](crate::Parser::progress) it is shown and forgotten.
+    ///
+    /// Without it, a message that has not ended counts from its first byte to where its direction
+    /// has been read: right, unless the messages of several exchanges interleave.
+    Progress {
+        /// The exchange.
+        id: ExchangeId,
+        /// Bytes of the request so far, as [`Event::RequestEnd`] counts them.
+        request_bytes: u64,
+        /// Bytes of the response so far, as [`Event::ResponseEnd`] counts them.
+        response_bytes: u64,
+        /// Attributes that are otherwise told at the end, such as numbers of messages.
+        attrs: &'a [Attr<'a>],
+    },
     /// No (further) response can be attributed to this exchange; closes it as it stands.
     Abandon {
         /// The exchange.

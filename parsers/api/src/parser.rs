@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 use core::fmt;
 
-use crate::Emit;
+use crate::{Emit, ExchangeId};
 
 /// Name of a protocol, stable across releases; appears in records, metrics and configuration.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -77,6 +77,13 @@ pub trait Parser: Send {
 
     /// Tells the parser that `dir` ended at `offset`, cleanly or not. No call for `dir` follows.
     fn end(&mut self, _dir: Direction, _offset: u64, _out: &mut dyn Emit) {}
+
+    /// Tells how far an open exchange has come, with at most one [`Event::Progress`](crate::Event::Progress).
+    ///
+    /// Called when an exchange is reported while it is open, or closed by the engine before its end.
+    /// For protocols whose messages interleave, or that keep counts until the end; the default
+    /// leaves the counting of bytes to the engine.
+    fn progress(&self, _id: ExchangeId, _out: &mut dyn Emit) {}
 
     /// Heap bytes owned by this parser, for the engine's memory budget. Need not be exact.
     fn heap_bytes(&self) -> usize;

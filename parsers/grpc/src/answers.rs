@@ -84,8 +84,22 @@ pub(crate) fn tell_late(stream: &mut Stream, at: u64, out: &mut dyn Emit) -> boo
     true
 }
 
+/// Reports how far a stream has come: its frames so far, and the messages of a call.
+pub(crate) fn tell_progress(stream: &Stream, out: &mut dyn Emit) {
+    let mut attrs = Attributes::new();
+    if stream.kind == Kind::Grpc && stream.answer != Answer::Told {
+        count_messages(stream, &mut attrs);
+    }
+    out.emit(Event::Progress {
+        id: stream.exchange,
+        request_bytes: stream.request.size,
+        response_bytes: stream.response.size,
+        attrs: attrs.as_slice(),
+    });
+}
+
 /// Adds how many messages a call had.
-pub(crate) fn count_messages(stream: &Stream, attrs: &mut Attributes<'_>) {
+fn count_messages(stream: &Stream, attrs: &mut Attributes<'_>) {
     let (request, response) = (&stream.request.messages, &stream.response.messages);
     let sent = request
         .known()

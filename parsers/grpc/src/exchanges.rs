@@ -5,7 +5,7 @@ use wirespan_parser_api::{
     Request, http, keys,
 };
 
-use crate::answers::{count_messages, error_name, tell_grpc, tell_http, tell_late};
+use crate::answers::{error_name, tell_grpc, tell_http, tell_late, tell_progress};
 use crate::attributes::Attributes;
 use crate::grpc;
 use crate::message::{Field, Message};
@@ -80,6 +80,13 @@ impl Exchanges {
 
     pub(crate) fn stream(&mut self, id: u32) -> Option<&mut Stream> {
         self.streams.find(id)
+    }
+
+    /// Tells how far an exchange has come.
+    pub(crate) fn progress(&self, id: ExchangeId, out: &mut dyn Emit) {
+        if let Some(stream) = self.streams.by_exchange(id) {
+            tell_progress(stream, out);
+        }
     }
 
     /// Notes that frames were lost, of whatever stream.
@@ -178,10 +185,7 @@ impl Exchanges {
                 flags: Flags::TRUNCATED,
                 attrs: &[],
             });
-            out.emit(Event::Abandon {
-                id,
-                why: Abandon::Cancelled,
-            });
+            abandon(&stream, Abandon::Cancelled, out);
         }
     }
 
@@ -407,20 +411,14 @@ impl Exchanges {
             out.emit(Event::RequestEnd { id, at, size });
         } else {
             if stream.answer != Answer::Told && !tell_late(stream, frames.at, out) {
-                out.emit(Event::Abandon {
-                    id,
-                    why: Abandon::Lost,
-                });
+                abandon(stream, Abandon::Lost, out);
                 self.streams.remove(frames.stream);
                 return;
             }
             out.emit(Event::ResponseEnd { id, at, size });
             // The request's end may have been lost, and then nothing more comes.
             if stream.request.lost && !stream.request.ended {
-                out.emit(Event::Abandon {
-                    id,
-                    why: Abandon::Lost,
-                });
+                abandon(stream, Abandon::Lost, out);
                 self.streams.remove(frames.stream);
                 return;
             }
@@ -435,7 +433,6 @@ impl Exchanges {
         let Some(mut stream) = self.streams.remove(stream) else {
             return;
         };
-        let id = stream.exchange;
         if !stream.response.ended {
             // A client that sees an HTTP error makes its status of that, and wants no more.
             let refused = stream.status.is_some_and(|status| status != 200);
@@ -443,26 +440,21 @@ impl Exchanges {
                 let at = stream.response.at;
                 tell_late(&mut stream, at, out);
             }
-            let mut attrs = Attributes::new();
-            if stream.kind == Kind::Grpc && stream.answer != Answer::Told {
-                count_messages(&stream, &mut attrs);
-            }
             // A client that cancels makes no error.
             if dir == Direction::ToClient {
-                attrs.push(keys::ERROR_TYPE.of(error_name(code)));
+                out.emit(Event::Annotate {
+                    id: stream.exchange,
+                    flags: Flags::NONE,
+                    attrs: &[keys::ERROR_TYPE.of(error_name(code))],
+                });
             }
-            out.emit(Event::Annotate {
-                id,
-                flags: Flags::NONE,
-                attrs: attrs.as_slice(),
-            });
         }
         let why = match dir {
             Direction::ToServer => Abandon::Cancelled,
             Direction::ToClient if stream.response.ended => Abandon::Cancelled,
             Direction::ToClient => Abandon::Failed,
         };
-        out.emit(Event::Abandon { id, why });
+        abandon(&stream, why, out);
     }
 
     /// GOAWAY of the server: requests above `last` were not and will not be processed.
@@ -490,6 +482,15 @@ fn classify(message: &Message) -> Kind {
 fn method_of(message: &Message) -> &str {
     let path = message.text(Field::Path).unwrap_or_default();
     path.strip_prefix('/').unwrap_or(path)
+}
+
+/// Closes an exchange as it stands.
+fn abandon(stream: &Stream, why: Abandon, out: &mut dyn Emit) {
+    tell_progress(stream, out);
+    out.emit(Event::Abandon {
+        id: stream.exchange,
+        why,
+    });
 }
 
 fn error(what: &'static str, out: &mut dyn Emit) {

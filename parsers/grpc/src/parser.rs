@@ -1,7 +1,7 @@
 //! The frame layer: what of the bytes is header block, payload to skip, or nothing we know.
 
 use wirespan_parser_api::{
-    AfterGap, Direction, Emit, Event, Gap, Init, Input, Next, ParseError, Parser, Step,
+    AfterGap, Direction, Emit, Event, ExchangeId, Gap, Init, Input, Next, ParseError, Parser, Step,
 };
 
 use crate::blocks::{Blocks, Collected};
@@ -135,6 +135,10 @@ impl Parser for Http2Parser {
         // Whatever led here, frames of any kind may have gone by.
         self.lose(dir);
         resync::find(dir, window, self.exchanges.highest())
+    }
+
+    fn progress(&self, id: ExchangeId, out: &mut dyn Emit) {
+        self.exchanges.progress(id, out);
     }
 
     fn heap_bytes(&self) -> usize {

@@ -93,6 +93,13 @@ impl Streams {
         self.open.get_mut(index)
     }
 
+    pub(crate) fn by_exchange(&self, id: ExchangeId) -> Option<&Stream> {
+        let index = self
+            .open
+            .binary_search_by_key(&id, |stream| stream.exchange);
+        self.open.get(index.ok()?)
+    }
+
     pub(crate) fn push(&mut self, stream: Stream) {
         self.unordered &= !self.open.is_empty();
         self.unordered |= self.open.back().is_some_and(|last| last.id >= stream.id);

@@ -94,6 +94,39 @@ fn a_call_that_is_cancelled_has_no_response() {
 }
 
 #[test]
+fn calls_that_end_before_their_time_have_the_bytes_of_their_own_frames() {
+    let (first, second) = (call(1, "/s/watch"), call(3, "/s/chat"));
+    let small = frame(DATA, 0, 1, &messages(&[4]));
+    let large = frame(DATA, 0, 3, &messages(&[400, 9]));
+    let base = start()
+        .client(&[&first[..], &second, &small, &large].concat())
+        .server(&[&call_headers(3)[..], &call_headers(1), &large, &small].concat());
+    let sizes = |up: &[u8], down: &[u8]| {
+        let head = call_headers(1).len();
+        ((first.len() + up.len()) as u64, (head + down.len()) as u64)
+    };
+    let watch = sizes(&small, &small);
+    let chat = {
+        let (up, down) = sizes(&large, &large);
+        (up - first.len() as u64 + second.len() as u64, down)
+    };
+    // Taken back by the client, broken off by the server, cut by the end of the connection.
+    for fixture in [
+        base.clone().client(&reset(1, CANCEL)),
+        base.clone().server(&reset(1, CANCEL)),
+        base,
+    ] {
+        let run = check(
+            &fixture,
+            &["grpc s/watch [no_response]", "grpc s/chat [no_response]"],
+        );
+        let bytes = run.seen.iter().map(|s| (s.request_bytes, s.response_bytes));
+        assert_eq!(bytes.collect::<Vec<_>>(), [watch, chat]);
+        assert_eq!(attr(&run, "wirespan.grpc.request.messages").unwrap(), "1");
+    }
+}
+
+#[test]
 fn a_status_before_the_client_is_done_ends_the_call() {
     let fixture = start()
         .client(&call(1, "/s/upload"))

@@ -253,6 +253,13 @@ impl HttpParser {
             self.asked.push_back(asked(line.method, &fields.framing));
         } else {
             self.requests.message.id = None;
+            // All that has been read of it; where its body ends may be known already.
+            out.emit(Event::Progress {
+                id: ticket.id,
+                request_bytes: span.len as u64,
+                response_bytes: 0,
+                attrs: &[],
+            });
             out.emit(Event::Abandon {
                 id: ticket.id,
                 why: Abandon::Lost,

@@ -69,6 +69,6 @@ CASES = {
     "grpc/behind-http": behind_http,
     "grpc/midstream": midstream,
     **{f"grpc/{name}": case(name) for name in [
-        "unary", "errors", "trailers-only", "deadline", "streaming", "cancelled", "traceparent",
-        "compressed"]},
+        "unary", "errors", "trailers-only", "deadline", "streaming", "pauses", "cancelled",
+        "traceparent", "compressed"]},
 }

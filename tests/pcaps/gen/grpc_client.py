@@ -102,6 +102,11 @@ def streaming(client):
     client.stream("stream_stream", "Chat", (b"%d" % n * n for n in range(40)))
 
 
+def pauses(client):
+    client.stream("unary_stream", "Pauses", b"3 1.1")
+    client.unary("Echo", b"quick")
+
+
 def cancelled(client):
     """The client takes back what it asked."""
     client.stream("unary_stream", "Endless", b"", take=3, noted="")
@@ -162,7 +167,7 @@ def midstream(client):
 
 
 CASES = {"unary": unary, "errors": errors, "trailers-only": trailers_only, "deadline": deadline,
-         "streaming": streaming, "cancelled": cancelled, "traceparent": traceparent,
+         "streaming": streaming, "pauses": pauses, "cancelled": cancelled, "traceparent": traceparent,
          "compressed": compressed, "behind-http": behind_http, "midstream": midstream}
 
 port, name = sys.argv[1:]

@@ -42,6 +42,14 @@ def endless(request, context):
         time.sleep(0.02)
 
 
+def pauses(request, context):
+    """As many messages as the first number says, and before each a pause as long as the second."""
+    messages, seconds = request.split()
+    for number in range(int(messages)):
+        time.sleep(float(seconds))
+        yield b"%d " % number * 20
+
+
 def total(requests, context):
     return b"%d" % sum(map(len, requests))
 
@@ -63,6 +71,7 @@ METHODS = {
     "HeadersFirst": grpc.unary_unary_rpc_method_handler(headers_first),
     "Count": grpc.unary_stream_rpc_method_handler(count),
     "CountAndFail": grpc.unary_stream_rpc_method_handler(count_and_fail),
+    "Pauses": grpc.unary_stream_rpc_method_handler(pauses),
     "Endless": grpc.unary_stream_rpc_method_handler(endless),
     "Total": grpc.stream_unary_rpc_method_handler(total),
     "Chat": grpc.stream_stream_rpc_method_handler(chat),
