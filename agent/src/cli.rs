@@ -10,6 +10,7 @@ use crate::filter::Filter;
 use crate::replay::condition::Condition;
 use crate::terminal::ColourChoice;
 use crate::units::Duration;
+use crate::units::{self, Duration};
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 done; 1 an assertion failed (--expect, --fail-on, --fail-on-loss); 2 wrong use or \
@@ -88,6 +89,11 @@ pub(crate) struct ReplayArgs {
     /// on it
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
     pub(crate) jobs: Option<u8>,
+    /// Report exchanges that are still open after this time, and again each time that it has passed,
+    /// with what is known so far, such as 10s. Reports are lines of their own (in jsonl
+    /// wirespan.open/1) and count nowhere
+    #[arg(long, value_name = "DURATION", value_parser = units::period)]
+    pub(crate) report_open: Option<Duration>,
     #[command(flatten)]
     pub(crate) checks: Checks,
     #[command(flatten)]

@@ -31,7 +31,7 @@ enum Writer {
     Nothing,
 }
 
-/// Rendered exchanges that were not yet delivered.
+/// Rendered exchanges, and reports of open ones, that were not yet delivered.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     /// The lines behind each other.
@@ -76,15 +76,8 @@ impl Collector {
     pub(crate) fn red(&self) -> &Red {
         &self.red
     }
-}
 
-impl Sink for Collector {
-    fn exchange(&mut self, exchange: &Exchange<'_>) {
-        if !self.filter.matches(exchange) {
-            return;
-        }
-        self.red.record(exchange);
-        self.batch.exchanges += 1;
+    fn write(&mut self, exchange: &Exchange<'_>) {
         match &mut self.writer {
             Writer::Table(table) => table.write(&mut self.batch.bytes, exchange),
             Writer::Records(records) => records.write(&mut self.batch.bytes, exchange),
@@ -98,6 +91,23 @@ impl Sink for Collector {
             },
             end: self.batch.bytes.len(),
         });
+    }
+}
+
+impl Sink for Collector {
+    fn exchange(&mut self, exchange: &Exchange<'_>) {
+        if !self.filter.matches(exchange) {
+            return;
+        }
+        self.red.record(exchange);
+        self.batch.exchanges += 1;
+        self.write(exchange);
+    }
+
+    fn progress(&mut self, exchange: &Exchange<'_>) {
+        if self.filter.matches(exchange) {
+            self.write(exchange);
+        }
     }
 }
 

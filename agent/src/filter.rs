@@ -24,7 +24,7 @@ pub struct Filter {
     /// Only errors, from the server's side; requests without a response are errors
     #[arg(long)]
     errors: bool,
-    /// Only exchanges that took longer, such as 100ms
+    /// Only exchanges that took longer, or are open longer, such as 100ms
     #[arg(long, value_name = "DURATION")]
     slower: Option<Duration>,
     /// Only targets that match, with or without their query: * is any text, ? any character
@@ -53,7 +53,7 @@ impl Filter {
             && (!self.errors || exchange.error())
             && self
                 .slower
-                .is_none_or(|bound| exchange.duration > Some(bound.0))
+                .is_none_or(|bound| exchange.duration.or(exchange.open) > Some(bound.0))
             && any(&self.path, |glob| target_matches(glob, exchange.target))
             && any(&self.port, |port| {
                 peers.iter().any(|peer| peer.port() == *port)

@@ -18,7 +18,7 @@ use crate::filter::Filter;
 pub enum Format {
     /// Lines for people.
     Table(Colour),
-    /// JSON lines, `wirespan.record/1`.
+    /// JSON lines, `wirespan.record/1`; reports of open exchanges are `wirespan.open/1`.
     Records,
     /// Not at all; they are only counted.
     Nothing,
@@ -37,6 +37,9 @@ pub struct Pipeline {
     pub filter: Arc<Filter>,
     /// How they are rendered.
     pub format: Format,
+    /// After how long, and then how often, exchanges that are still open are rendered, in
+    /// nanoseconds. They are not counted.
+    pub report_open: Option<u64>,
 }
 
 /// What a capture held.
@@ -62,6 +65,7 @@ impl Pipeline {
             redaction: Redaction::On,
             filter: Arc::default(),
             format: Format::Records,
+            report_open: None,
         }
     }
 
@@ -80,6 +84,7 @@ impl Pipeline {
     ) -> io::Result<Found> {
         let mut config = Config::default();
         config.redaction = self.redaction;
+        config.report_open = self.report_open;
         let options = Options {
             jobs: self.jobs,
             registry: Arc::clone(&self.registry),

@@ -41,9 +41,28 @@ impl FromStr for Duration {
     }
 }
 
+/// A duration that can be the time between two events.
+///
+/// # Errors
+///
+/// What is wrong with the text.
+pub(crate) fn period(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(Duration(0)) => Err("expected more than no time, such as 10s".into()),
+        Ok(period) => Ok(period),
+        Err(error) => Err(NotADuration::to_string(&error)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_period_is_not_zero() {
+        assert_eq!(period("2s"), Ok(Duration(2_000_000_000)));
+        assert!(period("0s").is_err() && period("s").is_err());
+    }
 
     #[test]
     fn durations_have_a_unit() {

@@ -6,10 +6,10 @@ mod support;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use support::{captures_in, records, repository};
+use support::{captures_in, records, records_and_reports, repository};
 
 /// A packet of a capture: its record header, and its bytes.
 #[derive(Clone)]
@@ -86,8 +86,8 @@ fn cut(packet: &Packet, size: usize) -> Vec<Packet> {
         .collect()
 }
 
-/// The records of a capture whose packets were each replaced by what `change` makes of them.
-fn changed(capture: &Path, name: &str, change: impl Fn(&Packet) -> Vec<Packet>) -> String {
+/// A capture whose packets were each replaced by what `change` makes of them.
+fn changed(capture: &Path, name: &str, change: impl Fn(&Packet) -> Vec<Packet>) -> PathBuf {
     let (mut file, packets) = read(capture);
     for packet in packets.iter().flat_map(change) {
         file.extend_from_slice(&packet.header);
@@ -96,7 +96,7 @@ fn changed(capture: &Path, name: &str, change: impl Fn(&Packet) -> Vec<Packet>) 
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let path = folder.join(format!("segments-{name}.pcap"));
     fs::write(&path, file).expect("a capture is written");
-    records(&path, 1).records
+    path
 }
 
 /// What tells an exchange apart, with its status.
@@ -111,7 +111,7 @@ fn by_request(records: &str) -> BTreeMap<(String, String, String), String> {
 }
 
 /// Our captures whose packets are whole, and not so many bytes that cutting them takes long.
-fn captures() -> Vec<std::path::PathBuf> {
+fn captures() -> Vec<PathBuf> {
     let mut captures = captures_in(&repository().join("tests/pcaps"));
     captures.retain(|capture| {
         fs::metadata(capture).expect("a file").len() < 200_000
@@ -127,9 +127,10 @@ fn captures() -> Vec<std::path::PathBuf> {
 #[test]
 fn any_cut_into_segments_gives_the_same_records() {
     for capture in captures() {
-        let whole = records(&capture, 1).records;
+        let whole = records_and_reports(&capture, 1).records;
         for size in [1, 2, 7, 100] {
             let cut = changed(&capture, "cut", |packet| cut(packet, size));
+            let cut = records_and_reports(&cut, 1).records;
             assert_eq!(cut, whole, "{} in parts of {size}", capture.display());
         }
     }
@@ -138,7 +139,7 @@ fn any_cut_into_segments_gives_the_same_records() {
 #[test]
 fn segments_reversed_within_a_window_give_the_same_records() {
     for capture in captures() {
-        let whole = records(&capture, 1).records;
+        let whole = records_and_reports(&capture, 1).records;
         for size in [5, 64] {
             let reversed = changed(&capture, "reversed", |packet| {
                 let mut parts = cut(packet, size);
@@ -147,6 +148,7 @@ fn segments_reversed_within_a_window_give_the_same_records() {
                 }
                 parts
             });
+            let reversed = records_and_reports(&reversed, 1).records;
             assert_eq!(reversed, whole, "{} in parts of {size}", capture.display());
         }
     }
@@ -155,11 +157,12 @@ fn segments_reversed_within_a_window_give_the_same_records() {
 #[test]
 fn segments_sent_twice_give_the_same_records() {
     for capture in captures() {
-        let whole = records(&capture, 1).records;
+        let whole = records_and_reports(&capture, 1).records;
         let twice = changed(&capture, "twice", |packet| {
             let parts = cut(packet, 50);
             [parts.clone(), parts].concat()
         });
+        let twice = records_and_reports(&twice, 1).records;
         assert_eq!(twice, whole, "{}", capture.display());
     }
 }
@@ -189,7 +192,7 @@ fn a_missing_segment_costs_a_few_exchanges_and_never_their_truth() {
                     vec![packet.clone()]
                 }
             });
-            let found = by_request(&found);
+            let found = by_request(&records(&found, 1).records);
             for (request, status) in &found {
                 let Some(truth) = whole.get(request) else {
                     continue;

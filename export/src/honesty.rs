@@ -148,7 +148,8 @@ impl Block {
         );
         self.detail("connections", stats.evicted_connections);
         self.detail("exchanges", stats.evicted_exchanges);
-        self.rare("requests that waited too long", stats.expired_exchanges);
+        self.rare("exchanges that waited too long", stats.expired_exchanges);
+        self.rare("reports of open exchanges", stats.open_reports);
         self.rare("faults of parsers", stats.parser_faults);
     }
 
@@ -269,6 +270,14 @@ evictions                           0
         assert_eq!(block.render(), "");
         block.rare("faults of parsers", 1);
         assert_eq!(block.render(), "faults of parsers  1\n");
+        let mut stats = stats();
+        for reports in [0, 3] {
+            stats.open_reports = reports;
+            let mut block = Block::default();
+            block.engine(&stats);
+            let said = block.render().contains("reports of open exchanges");
+            assert_eq!(said, reports > 0);
+        }
     }
 
     #[test]

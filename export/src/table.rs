@@ -72,7 +72,8 @@ impl LineWriter {
     }
 
     /// Appends `exchange` as a line: time of day in UTC, protocol, operation and target, status,
-    /// duration, sizes of request and response, client and server, trace id, flags.
+    /// duration, sizes of request and response, client and server, trace id, flags. The duration of
+    /// one that is still open is how long it has been so far, and the word `open` stands before its flags.
     pub fn write(&mut self, out: &mut Vec<u8>, exchange: &Exchange<'_>) {
         self.clock.time_of_day(out, exchange.start);
         out.extend_from_slice(b"  ");
@@ -91,13 +92,15 @@ impl LineWriter {
             Some(Outcome::Ok) => GREEN,
             Some(Outcome::ClientFault) => YELLOW,
             Some(Outcome::Error) => RED,
+            None if exchange.open.is_some() => DIM,
             None => MAGENTA,
         };
         self.column(out, status_colour, 9, |cell| match exchange.status {
             "" => cell.push('-'),
             status => visible(cell, status, WHAT_MAX),
         });
-        let duration = exchange.duration.map_or_else(|| "-".into(), human_duration);
+        let duration = exchange.duration.or(exchange.open);
+        let duration = duration.map_or_else(|| "-".into(), human_duration);
         // Writing into a Vec cannot fail.
         let (up, down) = (exchange.request_bytes, exchange.response_bytes);
         let (up, down) = (human_bytes(up), human_bytes(down));
@@ -114,6 +117,10 @@ impl LineWriter {
         if let Some(ids) = SpanIds::of(exchange) {
             out.extend_from_slice(b"  ");
             format::hex(out, &ids.trace_id);
+        }
+        if exchange.open.is_some() {
+            out.extend_from_slice(b"  ");
+            self.column(out, BOLD, 0, |cell| cell.push_str("open"));
         }
         if !exchange.flags.is_empty() {
             out.extend_from_slice(b"  ");
@@ -307,6 +314,17 @@ mod tests {
             traced.trace = Some(w3c());
             traced.flags = Flags::GAP.with(Flags::GUESSED);
             assert!(line(Colour::Off, &traced).ends_with(&expected));
+        });
+    }
+
+    #[test]
+    fn a_line_of_an_open_exchange_says_so() {
+        with_exchange(|mut open| {
+            (open.status, open.outcome, open.duration) = ("", None, None);
+            (open.open, open.flags) = (Some(2_000_000_000), Flags::STREAMING);
+            let line = line(Colour::Off, &open);
+            assert!(line.contains(" -            2.00s  "), "{line}");
+            assert!(line.ends_with(":80  open  streaming\n"), "{line}");
         });
     }
 

@@ -15,8 +15,8 @@ use std::{io, thread};
 
 use wirespan_engine::Registry;
 use wirespan_engine::api::Redaction;
-use wirespan_export::honesty;
 use wirespan_export::table::Rows;
+use wirespan_export::{honesty, record};
 use wirespan_replay::{Input, SHARDS};
 
 use crate::cli::{Output, Redact, ReplayArgs};
@@ -83,6 +83,7 @@ fn pipeline(
             (Check::Nothing, Output::Stats | Output::None) => Format::Nothing,
             _ => Format::Records,
         },
+        report_open: args.report_open.map(|period| period.0),
     }
 }
 
@@ -159,7 +160,8 @@ impl Replay<'_> {
         let print = matches!(self.print, Output::Table | Output::Jsonl);
         let write = |lines: &[u8]| -> io::Result<()> {
             if !matches!(check, Check::Nothing) {
-                records.extend_from_slice(lines);
+                let lines = lines.split_inclusive(|byte| *byte == b'\n');
+                records.extend(lines.filter(|line| !record::is_open(line)).flatten());
             }
             if print {
                 self.bar.borrow().aside(|| write_stdout(lines))?;

@@ -49,9 +49,18 @@ pub(crate) struct Replayed {
 
 /// Replays `capture` with `jobs` threads.
 pub(crate) fn records(capture: &Path, jobs: usize) -> Replayed {
+    replay(capture, jobs, None)
+}
+
+/// The same, with a report of everything that is open every 250 ms.
+pub(crate) fn records_and_reports(capture: &Path, jobs: usize) -> Replayed {
+    replay(capture, jobs, Some(250_000_000))
+}
+
+fn replay(capture: &Path, jobs: usize, report_open: Option<u64>) -> Replayed {
     let mut records = Vec::new();
     let mut pipeline = Pipeline::new(registry());
-    pipeline.jobs = jobs;
+    (pipeline.jobs, pipeline.report_open) = (jobs, report_open);
     let input = Input::open(capture).expect("a capture");
     let write = |lines: &[u8]| {
         records.extend_from_slice(lines);
