@@ -160,7 +160,8 @@ impl Engine {
     }
 
     /// Takes the news that the receiver of `dir` has acknowledged its bytes before `upto`. To be
-    /// called before the chunk that came with it.
+    /// called before the chunk that came with it. A source that gives bytes out of order must say
+    /// it: without it, answers are read before the requests that are held behind a hole.
     pub fn acked(
         &mut self,
         id: ConnectionId,

@@ -114,6 +114,19 @@ fn bytes_that_were_acknowledged_first_and_come_late_are_not_lost() {
 }
 
 #[test]
+fn an_answer_that_acknowledges_what_is_missing_of_the_first_request_waits_for_it() {
+    let mut rig = Rig::new();
+    // The end of the first request is missing, and no protocol is known yet.
+    rig.ask("Q").miss(ToServer, 5);
+    rig.acked(ToServer, 6).answer("A 1 0\n");
+    rig.acked(ToClient, 6).ask("Q b 0\n");
+    rig.acked(ToServer, 12).answer("A 2 0\n");
+    rig.tick(3_000_000_000).ask("Q c 0\n");
+    rig.acked(ToServer, 18).answer("A 3 0\n");
+    assert_eq!(rig.finish(), ["b=2", "c=3"]);
+}
+
+#[test]
 fn a_hole_does_not_inherit_the_age_of_one_that_was_filled() {
     let mut rig = Rig::new();
     rig.at(ToServer, 6, "Q b 0\n").at(ToServer, 0, "Q a 0\n");

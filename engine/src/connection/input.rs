@@ -260,10 +260,11 @@ impl Connection {
             return;
         }
         stream.acked = stream.acked.max(upto);
-        let reads = matches!(
-            stream.mode,
-            Mode::Running | Mode::Confirming | Mode::Syncing
-        );
+        let reads = match stream.mode {
+            Mode::Running | Mode::Confirming | Mode::Syncing => true,
+            Mode::Detecting => !stream.gave_up,
+            Mode::Waiting | Mode::Opaque(_) | Mode::SkipToEnd => false,
+        };
         if reads && stream.tip().saturating_add(stream.skip) < upto {
             self.hole = Some(raw);
         }
