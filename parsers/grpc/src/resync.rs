@@ -9,10 +9,11 @@ const SHOWN_AGAIN: usize = 64;
 /// How far above the highest stream so far a new one is believed.
 const STREAMS_AHEAD: u32 = 1 << 20;
 
-/// The first place where two frames follow each other; else one that nothing speaks against.
+/// The first place where two frames follow each other; else the first frame that ends where the window
+/// does; else, where the window is long, one that reaches out of it.
 /// `highest`: the highest stream so far, 0 if none is known.
 pub(crate) fn find(dir: Direction, window: &[u8], highest: u32) -> Option<usize> {
-    let mut single = None;
+    let (mut whole, mut begun) = (None, None);
     for at in 0..window.len() {
         let rest = window.get(at..).unwrap_or_default();
         if dir == Direction::ToServer && rest.starts_with(PREFACE) {
@@ -25,14 +26,13 @@ pub(crate) fn find(dir: Direction, window: &[u8], highest: u32) -> Option<usize>
         match rest.get(behind..).map(wire::head) {
             Some(Some(second)) if is_plausible(dir, &second, highest) => return Some(at),
             Some(Some(_)) => {}
-            // It ends where the window does, or reaches out of it.
-            _ => {
-                let believed = rest.len() == behind || rest.len() > SHOWN_AGAIN;
-                single = single.or(Some(at).filter(|at| believed || *at == 0));
-            }
+            _ if rest.len() == behind => whole = whole.or(Some(at)),
+            // A shorter one is shown again, with what decides.
+            _ if rest.len() > SHOWN_AGAIN => begun = begun.or(Some(at)),
+            _ => {}
         }
     }
-    single
+    whole.or(begun)
 }
 
 /// Whether these nine bytes look like the header of a frame. For random ones, rarely.
@@ -94,6 +94,20 @@ mod tests {
     fn one_long_frame_is_found() {
         let data = [b"\0\x40\0\0\0\0\0\0\x05".as_slice(), &[b'x'; 100]].concat();
         assert_eq!(find_in(&[b"rest", &data]), Some(4));
+    }
+
+    #[test]
+    fn a_frame_that_is_whole_goes_before_one_that_reaches_out_of_the_window() {
+        let reaching = b"\0\x40\0\0\0\0\0\0\x05";
+        let tail = [b"x".repeat(80).as_slice(), PING].concat();
+        assert_eq!(find_in(&[reaching, &tail]), Some(89));
+    }
+
+    #[test]
+    fn a_frame_that_reaches_out_of_a_short_window_is_not_believed_yet() {
+        // The end of a DATA frame's header, and a message: at an offset by three, a header as well.
+        let shifted = b"\0\0\x01\0\0\0\0\x0ammmmmmmmmm";
+        assert_eq!(find_in(&[shifted]), None);
     }
 
     #[test]

@@ -60,6 +60,21 @@ fn what_is_older_is_unknown_and_what_is_newer_known() {
 }
 
 #[test]
+fn the_rest_of_a_message_is_not_taken_for_a_large_frame() {
+    // From inside a frame's header on: its last bytes and those of the message are headers too, the
+    // second of them that of an unknown frame of 7 MB.
+    let frame = frame(DATA, END_STREAM, 1, &messages(&[20]));
+    let fixture = Fixture::new()
+        .client(&frame[6..])
+        .client(&get(101, "/a"))
+        .server(&answer(101, "200"))
+        .client(&get(103, "/b"))
+        .server(&answer(103, "404"));
+    let expected = ["http GET /a 200 [midstream]", "http GET /b 404 [midstream]"];
+    assert_eq!(lines(&late(&fixture)), expected);
+}
+
+#[test]
 fn a_call_of_unknown_content_type_is_known_by_its_message() {
     let fixture = Fixture::new()
         .client(&old_call(101))
