@@ -46,7 +46,7 @@ pub fn laws(protocol: impl Protocol, fixture: &Fixture) {
 }
 
 /// One conversation, and what it says when nothing goes wrong.
-struct Court {
+pub(crate) struct Court {
     stage: Stage,
     peak: Arc<AtomicUsize>,
     pieces: Vec<Piece>,
@@ -58,8 +58,17 @@ struct Court {
     times: (Nanos, Nanos),
 }
 
+/// What a loss means for the exchanges.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Loss {
+    /// When the first of the lost bytes was sent.
+    first: Option<Nanos>,
+    /// A wrong pairing with one of these flags is excused.
+    excused: Flags,
+}
+
 impl Court {
-    fn new(stage: Stage, peak: Arc<AtomicUsize>, fixture: &Fixture) -> Self {
+    pub(crate) fn new(stage: Stage, peak: Arc<AtomicUsize>, fixture: &Fixture) -> Self {
         let pieces = pieces(fixture);
         let time = |piece: Option<&Piece>| piece.map_or(Nanos::default(), |piece| piece.time);
         let mut court = Self {
@@ -176,11 +185,29 @@ impl Court {
         );
     }
 
-    /// Loses the ranges, counted over the pieces in capture order.
-    fn check_losses(&self, ranges: &[(usize, usize)], announced: bool) {
+    /// The exchanges of the undisturbed run that begin at `time` or later.
+    pub(crate) fn exchanges_from(&self, time: Nanos) -> impl Iterator<Item = &Seen> {
+        self.whole.iter().filter(move |seen| seen.start >= time)
+    }
+
+    /// Plays a disturbed conversation.
+    pub(crate) fn run(&self, happenings: &[Happening], what: &str) -> Run {
+        let run = self.stage.play(happenings);
+        self.check_account(&run, what);
+        run
+    }
+
+    /// What happens when the ranges are lost, counted over the pieces in capture order.
+    pub(crate) fn lose(
+        &self,
+        ranges: &[(usize, usize)],
+        announced: bool,
+    ) -> (Vec<Happening>, Loss) {
         let mut happenings = Vec::new();
-        let mut first_lost = None;
-        let mut excused = Flags::NONE;
+        let mut loss = Loss {
+            first: None,
+            excused: Flags::NONE,
+        };
         let mut at = 0usize;
         for piece in &self.pieces {
             for byte in in_steps(piece, 1) {
@@ -189,11 +216,11 @@ impl Court {
                     .any(|(from, until)| (*from..*until).contains(&at));
                 at += 1;
                 if lost {
-                    first_lost = first_lost.or(Some(piece.time));
+                    loss.first = loss.first.or(Some(piece.time));
                 }
                 // What begins with a loss is a late attach.
                 if lost && self.begins(&byte) {
-                    excused = Flags::GUESSED;
+                    loss.excused = Flags::GUESSED;
                 }
                 push(&mut happenings, byte, lost);
             }
@@ -201,13 +228,18 @@ impl Court {
         if !announced {
             happenings.retain(|happening| matches!(happening, Happening::Arrive(_)));
         }
+        (happenings, loss)
+    }
+
+    /// Loses the ranges, counted over the pieces in capture order.
+    fn check_losses(&self, ranges: &[(usize, usize)], announced: bool) {
         let what = format!("lost {ranges:?}, announced: {announced}");
-        let run = self.stage.play(&happenings);
-        self.check_account(&run, &what);
-        self.check_pairing(&run, excused, &what);
+        let (happenings, loss) = self.lose(ranges, announced);
+        let run = self.run(&happenings, &what);
+        self.check_pairing(&run, loss.excused, &what);
         let over = |seen: &&Seen| {
             let end = seen.duration.map(|duration| seen.start.0 + duration);
-            matches!((end, first_lost), (Some(end), Some(lost)) if end < lost.0)
+            matches!((end, loss.first), (Some(end), Some(lost)) if end < lost.0)
         };
         for seen in self.whole.iter().filter(over) {
             assert!(
@@ -331,7 +363,7 @@ fn push(happenings: &mut Vec<Happening>, byte: Piece, lost: bool) {
 }
 
 /// Runs a check over random input, the same on every run, and shrinks what breaks it.
-fn hold<S: Strategy>(law: &str, input: S, check: impl Fn(S::Value)) {
+pub(crate) fn hold<S: Strategy>(law: &str, input: S, check: impl Fn(S::Value)) {
     // proptest's own number of cases: PROPTEST_CASES sets another.
     let config = Config {
         failure_persistence: None,

@@ -1,7 +1,8 @@
 //! Runs a parser through the laws that every parser keeps.
 //!
 //! A parser's author writes down a conversation as a [`Fixture`] and calls [`laws()`] in a test; a
-//! list of other protocols' conversations goes to [`strangers`]. What fails panics with the input
+//! list of other protocols' conversations goes to [`strangers`]; and [`recovers`] checks how soon
+//! after a loss exchanges are whole again. What fails panics with the input
 //! that broke the law. It reads no captures and records none.
 //!
 //! ```no_run
@@ -23,6 +24,7 @@ mod fuzz;
 mod laws;
 mod play;
 mod probe;
+mod recovery;
 mod toy;
 mod watch;
 
@@ -31,3 +33,4 @@ pub use fuzz::{fuzz_engine_ops, fuzz_parser};
 pub use laws::laws;
 pub use play::{Run, Seen};
 pub use probe::strangers;
+pub use recovery::{RECOVERY, recovers};

@@ -137,6 +137,8 @@ pub(crate) struct Piece {
     pub(crate) dir: Direction,
     pub(crate) offset: u64,
     pub(crate) time: Nanos,
+    /// Bytes of the other direction that its sender has got.
+    pub(crate) acked: u64,
     pub(crate) bytes: Vec<u8>,
 }
 
@@ -149,6 +151,7 @@ impl Piece {
             dir: self.dir,
             offset: self.offset + skip as u64,
             time: self.time,
+            acked: self.acked,
             bytes: bytes.to_vec(),
         };
         (part(before, 0), part(after, at))
@@ -159,13 +162,14 @@ impl Piece {
 pub(crate) fn pieces(fixture: &Fixture) -> Vec<Piece> {
     let mut next = [0u64; 2];
     let piece = |chunk: &Chunk| {
-        let next = &mut next[usize::from(chunk.dir == Direction::ToClient)];
-        let offset = *next;
-        *next += chunk.bytes.len() as u64;
+        let this = usize::from(chunk.dir == Direction::ToClient);
+        let offset = next[this];
+        next[this] += chunk.bytes.len() as u64;
         Piece {
             dir: chunk.dir,
             offset,
             time: chunk.time,
+            acked: next[1 - this],
             bytes: chunk.bytes.clone(),
         }
     };
@@ -176,6 +180,8 @@ pub(crate) fn pieces(fixture: &Fixture) -> Vec<Piece> {
 pub(crate) struct Stage {
     registry: Arc<Registry>,
     port: u16,
+    /// Whether the engine is told what the sender of a piece has got, as TCP does.
+    acks: bool,
 }
 
 impl Stage {
@@ -186,7 +192,13 @@ impl Stage {
         Self {
             registry: Arc::new(registry.unwrap_or_else(|error| panic!("{error}"))),
             port,
+            acks: false,
         }
+    }
+
+    /// The same, with acknowledgements.
+    pub(crate) fn with_acks(self) -> Self {
+        Self { acks: true, ..self }
     }
 
     pub(crate) fn protocol(&self) -> &dyn Protocol {
@@ -220,6 +232,9 @@ impl Stage {
         for happening in happenings {
             match happening {
                 Happening::Arrive(p) => {
+                    if self.acks {
+                        engine.acked(id, p.dir.reverse(), p.acked, p.time, &mut seen);
+                    }
                     engine.chunk(id, p.dir, p.offset, &p.bytes, p.time, &mut seen);
                 }
                 Happening::Lose(p) => {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use wirespan_parser_api::{
-    AfterGap, Direction, Emit, Gap, Init, Input, ParseError, Parser, Probe, ProbeInput, Protocol,
-    ProtocolName, Step,
+    AfterGap, Direction, Emit, ExchangeId, Gap, Init, Input, ParseError, Parser, Probe, ProbeInput,
+    Protocol, ProtocolName, Step,
 };
 
 /// A protocol that passes everything on, and notes how much its parsers ever held.
@@ -84,6 +84,10 @@ impl Parser for WatchedParser {
 
     fn end(&mut self, dir: Direction, offset: u64, out: &mut dyn Emit) {
         self.inner.end(dir, offset, out);
+    }
+
+    fn progress(&self, id: ExchangeId, out: &mut dyn Emit) {
+        self.inner.progress(id, out);
     }
 
     fn heap_bytes(&self) -> usize {

@@ -26,6 +26,14 @@ const MAX_RUNS: usize = 1024;
 /// for the requests since the loss, the count is taken to be right again. Exchanges are then
 /// [guessed](Ticket::guessed) until nothing is in flight.
 ///
+/// How soon pairing is right again, once all answers have come:
+///
+/// - of a client that was seen to wait for its answers, one request at a time or in bursts: with its
+///   next request;
+/// - of a client of which nothing was seen yet: after three rounds of one request and one answer, guessed for one more;
+/// - of a client that was seen to speak while answers were outstanding: with its next request, if every lost answer is
+///   accounted for; else not before 256 answers have come without one too many, and guessed from then until nothing is in flight.
+///
 /// A connection joined in the middle starts unproven: it is paired in order at once, with
 /// [`Ticket::guessed`] set until one round trip has shown the client to be waiting for its answers.
 /// A response when nothing is in flight proves that the count is off, and makes it blind.

@@ -1,7 +1,7 @@
 //! The laws that every parser keeps.
 
 use wirespan_example::Example;
-use wirespan_testkit::{Fixture, laws};
+use wirespan_testkit::{Fixture, RECOVERY, laws, recovers};
 
 #[test]
 fn requests_with_and_without_bodies_and_errors() {
@@ -31,4 +31,17 @@ fn pipelined_requests() {
             .client(b"GET item:4\r\nGET item:5\r\n")
             .server(b"ERR DENIED\r\nOK 3\r\nend"),
     );
+}
+
+#[test]
+fn after_a_loss_requests_are_paired_again_soon() {
+    let fixture = Fixture::new()
+        .client(b"EXAMPLE/1\r\nGET item:1\r\n")
+        .server(b"OK 5\r\nhello")
+        .client(b"PUT item:2 8\r\nnew data")
+        .server(b"OK\r\n");
+    recovers(Example, &fixture, 0, RECOVERY, |n| {
+        let request = format!("GET item:{n}\r\n");
+        [request.into(), b"ERR NOTFOUND\r\n".to_vec()]
+    });
 }
