@@ -20,9 +20,10 @@ class Http:
         self.connection.request(method, target, body=body, headers=headers, **options)
         response = self.connection.getresponse()
         response.read()
+        sent = {name.lower(): value for name, value in headers.items()}
         self.truth.http(method, target, response.status,
-                        traceparent=headers.get("traceparent"), b3=headers.get("b3"),
-                        b3_trace_id=headers.get("X-B3-TraceId"))
+                        traceparent=sent.get("traceparent"), b3=sent.get("b3"),
+                        b3_trace_id=sent.get("x-b3-traceid"))
         return response
 
     def close(self):
