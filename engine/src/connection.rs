@@ -208,11 +208,9 @@ impl Connection {
             return;
         };
         self.rename(protocol.name().0, cx);
-        self.parser = Some(protocol.parser(&Init {
-            late_attach,
-            limits: cx.limits,
-            redaction: cx.config.redaction,
-        }));
+        let mut init = Init::new(cx.limits);
+        (init.late_attach, init.redaction) = (late_attach, cx.config.redaction);
+        self.parser = Some(protocol.parser(&init));
         for dir in DIRECTIONS {
             let stream = &mut self.streams[dir];
             // A direction that gave bytes up during detection is joined in the middle too.
@@ -256,6 +254,7 @@ impl Connection {
                 self.undetected = true;
                 self.unsettled = true;
             }
+            _ => self.turn_opaque("unknown upgrade", cx),
         }
     }
 

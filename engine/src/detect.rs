@@ -105,12 +105,11 @@ fn probe_both(
         let head = evidence.heads[dir];
         let bytes = head.get(..WINDOW).unwrap_or(head);
         if !bytes.is_empty() {
-            probes[dir] = Some(protocol.probe(&ProbeInput {
-                bytes,
-                speaker: evidence.roles_known.then(|| dir.speaker()),
-                at_start: evidence.at_start,
-                server_port: Some(evidence.server_port),
-            }));
+            let mut head = ProbeInput::new(bytes);
+            head.speaker = evidence.roles_known.then(|| dir.speaker());
+            head.at_start = evidence.at_start;
+            head.server_port = Some(evidence.server_port);
+            probes[dir] = Some(protocol.probe(&head));
         }
     }
     probes

@@ -29,15 +29,16 @@ impl SpanIds {
     pub fn of(exchange: &Exchange<'_>) -> Option<Self> {
         let context = exchange.trace.as_ref()?;
         Some(match context.propagation {
-            Propagation::W3c => Self {
-                trace_id: context.trace_id,
-                span_id: derive(exchange.client, exchange.server, exchange.offset, context),
-                parent_span_id: Some(context.span_id),
-            },
             Propagation::B3 => Self {
                 trace_id: context.trace_id,
                 span_id: context.span_id,
                 parent_span_id: context.parent_span_id,
+            },
+            // W3C, and what names the caller's span as it does.
+            _ => Self {
+                trace_id: context.trace_id,
+                span_id: derive(exchange.client, exchange.server, exchange.offset, context),
+                parent_span_id: Some(context.span_id),
             },
         })
     }

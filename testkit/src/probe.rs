@@ -78,10 +78,7 @@ fn views() -> impl Iterator<Item = (Direction, Option<Speaker>, bool)> {
 }
 
 fn input(bytes: &[u8], speaker: Option<Speaker>, at_start: bool) -> ProbeInput<'_> {
-    ProbeInput {
-        bytes,
-        speaker,
-        at_start,
-        server_port: None,
-    }
+    let mut head = ProbeInput::new(bytes);
+    (head.speaker, head.at_start) = (speaker, at_start);
+    head
 }

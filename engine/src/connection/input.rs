@@ -527,16 +527,12 @@ impl Connection {
             self.drain_ends(dir, cx);
         } else {
             add(&mut self.counts.gaps, 1);
-            let gap = Gap {
-                offset,
-                len,
-                unread: &unread,
-            };
+            let gap = Gap::new(offset, len, &unread);
             self.drain_ends(dir, cx);
             match self.tell_gap(dir, gap, cx) {
                 Some(AfterGap::Continue) => self.streams[dir].mode = Mode::Running,
                 Some(AfterGap::Resync) => self.streams[dir].mode = Mode::Syncing,
-                Some(AfterGap::Stop) => self.turn_opaque("gap", cx),
+                Some(_) => self.turn_opaque("gap", cx),
                 None => {}
             }
         }

@@ -161,11 +161,7 @@ impl Connection {
         reason: &'static str,
         cx: &mut Context<'_>,
     ) -> Turn {
-        let gap = Gap {
-            offset: self.streams[dir].pos,
-            len: n as u64,
-            unread: &[],
-        };
+        let gap = Gap::new(self.streams[dir].pos, n as u64, &[]);
         let turn = self.drop_bytes(dir, n, reason);
         // Before the first message of a late attach there is nothing to lose count of.
         if n > 0
@@ -240,7 +236,7 @@ impl Connection {
             Next::Skip(n) => stream.skip = n,
             Next::SkipToEnd => stream.mode = Mode::SkipToEnd,
             Next::Wait => stream.mode = Mode::Waiting,
-            Next::Upgrade(_) | Next::Stop => {}
+            _ => {}
         }
         let other = &mut self.streams[dir.reverse()];
         if other.mode == Mode::Waiting {
@@ -342,7 +338,8 @@ fn is_sound(step: &Step, visible: usize) -> bool {
         (Some(left), Next::Need(n)) => n > left,
         (Some(_), Next::More) => step.consumed > 0,
         (Some(_), Next::Skip(n)) => step.consumed > 0 || n > 0,
-        (Some(_), _) => true,
+        (Some(_), Next::SkipToEnd | Next::Wait | Next::Upgrade(_) | Next::Stop) => true,
+        (Some(_), _) => false,
     }
 }
 
@@ -369,7 +366,7 @@ impl Recorder<'_> {
     fn abandon(&mut self, id: ExchangeId, why: Abandon) {
         let flags = match why {
             Abandon::Lost => Flags::GAP,
-            Abandon::Cancelled | Abandon::Failed | Abandon::OneWay => Flags::NONE,
+            _ => Flags::NONE,
         };
         if why == Abandon::Failed {
             self.table.fail(id);

@@ -191,6 +191,7 @@ pub enum Outcome {
 
 /// Why an exchange closes without (the rest of) its response.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
 pub enum Abandon {
     /// Bytes were lost, and nobody can tell which response is its own.
     Lost,

@@ -101,6 +101,7 @@ enum Habit {
 
 /// What [`Fifo::request`] hands out.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
 pub struct Ticket {
     /// The exchange's id.
     pub id: ExchangeId,

@@ -12,6 +12,7 @@ const MAX_KEY: usize = 24;
 
 /// A request target with its secrets redacted, and its parts.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
 pub struct Target<'a> {
     /// The whole.
     pub text: &'a str,
@@ -36,7 +37,7 @@ pub fn read_target<'s>(
 ) -> Target<'s> {
     let userinfo = userinfo(target);
     let query = target.iter().position(|b| *b == b'?');
-    let secret = redaction == Redaction::On
+    let secret = redaction != Redaction::Off
         && query.is_some_and(|at| params(target.get(at..).unwrap_or_default()).any(is_secret));
     if userinfo.is_none()
         && !secret

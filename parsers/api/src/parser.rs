@@ -158,6 +158,7 @@ impl Step {
 
 /// What the engine does after a [`Step`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
 pub enum Next {
     /// Call again as soon as there is a byte. Requires `consumed > 0`.
     More,
@@ -181,6 +182,7 @@ pub enum Next {
 
 /// A change of protocol inside a connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
 pub enum Upgrade {
     /// Both directions continue as the named protocol (HTTP/1.1 101, h2c). Opaque if unknown.
     To(ProtocolName),
@@ -193,6 +195,7 @@ pub enum Upgrade {
 
 /// What to do after a gap.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
 pub enum AfterGap {
     /// The parser knows where it is: the next byte after the gap is where it wants to read.
     Continue,
@@ -205,6 +208,7 @@ pub enum AfterGap {
 /// Bytes that were lost, or that went by unread. The length is always known: capture counts bytes
 /// that it does not deliver.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
 pub struct Gap<'a> {
     /// Stream offset of the first of them.
     pub offset: u64,
@@ -215,8 +219,21 @@ pub struct Gap<'a> {
     pub unread: &'a [u8],
 }
 
+impl<'a> Gap<'a> {
+    /// A gap of `len` bytes from `offset` on, behind these unread ones. Made by whoever drives a parser.
+    #[must_use]
+    pub const fn new(offset: u64, len: u64, unread: &'a [u8]) -> Self {
+        Self {
+            offset,
+            len,
+            unread,
+        }
+    }
+}
+
 /// The first bytes of one direction, shown to every registered [`Protocol`].
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct ProbeInput<'a> {
     /// Bytes seen so far in one direction. Never empty.
     pub bytes: &'a [u8],
@@ -228,8 +245,23 @@ pub struct ProbeInput<'a> {
     pub server_port: Option<u16>,
 }
 
+impl<'a> ProbeInput<'a> {
+    /// The first bytes of a connection of which nothing else is known. Made by whoever asks a
+    /// protocol, and changed to what it knows.
+    #[must_use]
+    pub const fn new(bytes: &'a [u8]) -> Self {
+        Self {
+            bytes,
+            speaker: None,
+            at_start: true,
+            server_port: None,
+        }
+    }
+}
+
 /// Verdict of [`Protocol::probe`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
 pub enum Probe {
     /// Not this protocol.
     Reject,
@@ -262,6 +294,7 @@ pub enum Speaker {
 
 /// What a new parser may know about its connection.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct Init<'a> {
     /// Whether the connection's first bytes were missed. The engine then begins with
     /// [`Parser::resync`] in both directions.
@@ -272,8 +305,23 @@ pub struct Init<'a> {
     pub redaction: Redaction,
 }
 
-/// Whether literals and values may leave a parser. Credentials never do.
+impl<'a> Init<'a> {
+    /// A connection from its first byte on, with redaction. Made by whoever drives a parser, and
+    /// changed to what holds.
+    #[must_use]
+    pub const fn new(limits: &'a Limits) -> Self {
+        Self {
+            late_attach: false,
+            limits,
+            redaction: Redaction::On,
+        }
+    }
+}
+
+/// Whether literals and values may leave a parser. Credentials never do. What a parser does not know
+/// is to it as [`Redaction::On`].
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
 pub enum Redaction {
     /// Literals become `?`, values never appear.
     #[default]

@@ -27,6 +27,7 @@ pub struct TraceContext<'a> {
 
 /// The format that carried a trace context.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
 pub enum Propagation {
     /// `traceparent` and `tracestate`.
     W3c,

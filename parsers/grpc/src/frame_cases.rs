@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use wirespan_parser_api::{Direction, Emit, Event, Init, Input, Limits, Protocol, Redaction};
+use wirespan_parser_api::{Direction, Emit, Event, Init, Input, Limits, Protocol};
 
 use crate::Http2;
 use crate::wire::{self, HEAD, Head, Kind, Payload};
@@ -97,11 +97,8 @@ fn bad_frames_are_errors() {
         // A frame that is too long is seen to be by its header alone; the case has no more of it.
         let bytes = wire(case);
         let mut errors = Errors(0);
-        let init = Init {
-            late_attach: false,
-            limits: &Limits::default(),
-            redaction: Redaction::On,
-        };
+        let limits = Limits::default();
+        let init = Init::new(&limits);
         let input = Input {
             bytes: &bytes,
             offset: 0,

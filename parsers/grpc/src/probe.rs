@@ -153,12 +153,9 @@ mod tests {
     use Speaker::{Client, Server};
 
     fn ask(bytes: &[u8], speaker: Option<Speaker>, at_start: bool) -> Probe {
-        probe(&ProbeInput {
-            bytes,
-            speaker,
-            at_start,
-            server_port: None,
-        })
+        let mut head = ProbeInput::new(bytes);
+        (head.speaker, head.at_start) = (speaker, at_start);
+        probe(&head)
     }
 
     #[test]

@@ -149,16 +149,14 @@ fn open_streams_are_bounded() {
 
 #[test]
 fn memory_stays_bounded_under_all_of_this() {
-    use wirespan_parser_api::{Direction, Emit, Event, Init, Input, Limits, Protocol, Redaction};
+    use wirespan_parser_api::{Direction, Emit, Event, Init, Input, Limits, Protocol};
     struct Deaf;
     impl Emit for Deaf {
         fn emit(&mut self, _: Event<'_>) {}
     }
-    let init = Init {
-        late_attach: true,
-        limits: &Limits::default(),
-        redaction: Redaction::On,
-    };
+    let limits = Limits::default();
+    let mut init = Init::new(&limits);
+    init.late_attach = true;
     let mut parser = wirespan_grpc::Http2.parser(&init);
     let mut offset = 0;
     for n in 0..20_000u32 {

@@ -224,12 +224,9 @@ mod tests {
     use Speaker::{Client, Server};
 
     fn probe_of(bytes: &[u8], at_start: bool) -> Probe {
-        probe(&ProbeInput {
-            bytes,
-            speaker: None,
-            at_start,
-            server_port: None,
-        })
+        let mut head = ProbeInput::new(bytes);
+        head.at_start = at_start;
+        probe(&head)
     }
 
     /// Probes prefixes, of long texts not all: once decided, the verdict must stay.
@@ -320,13 +317,9 @@ mod tests {
 
     #[test]
     fn the_other_side_is_rejected_when_the_speaker_is_known() {
-        let probe = probe(&ProbeInput {
-            bytes: b"HTTP/1.1 200 OK\r\n",
-            speaker: Some(Client),
-            at_start: true,
-            server_port: None,
-        });
-        assert_eq!(probe, Probe::Reject);
+        let mut head = ProbeInput::new(b"HTTP/1.1 200 OK\r\n");
+        head.speaker = Some(Client);
+        assert_eq!(probe(&head), Probe::Reject);
     }
 
     #[test]

@@ -252,9 +252,8 @@ impl Content {
                 Next::Need(total) => self.need = total,
                 Next::Skip(n) => self.skip = n,
                 Next::More => {}
-                Next::SkipToEnd | Next::Wait | Next::Upgrade(_) | Next::Stop => {
-                    self.skip = u64::MAX;
-                }
+                // The end of what can be read in here.
+                _ => self.skip = u64::MAX,
             }
         }
         self.held.drain(..used.min(self.held.len()));

@@ -6,7 +6,6 @@ use packets::*;
 use wirespan_mysql::MySql;
 use wirespan_parser_api::{
     AfterGap, Direction, Emit, Event, Gap, Init, Input, Limits, Next, Parser, Protocol as _,
-    Redaction,
 };
 use wirespan_testkit::{Fixture, Run, fuzz_parser};
 
@@ -92,11 +91,7 @@ impl Emit for Nobody {
 /// A parser on a connection where the client has logged in.
 fn parser() -> Box<dyn Parser> {
     let limits = Limits::default();
-    let mut parser = MySql.parser(&Init {
-        late_attach: false,
-        limits: &limits,
-        redaction: Redaction::On,
-    });
+    let mut parser = MySql.parser(&Init::new(&limits));
     for chunk in connected(Style::Eof).chunks() {
         feed(&mut *parser, chunk.dir, &chunk.bytes);
     }
@@ -155,11 +150,7 @@ fn a_statement_that_a_loss_cuts_is_paired_and_the_next_one_found() {
     let mut parser = parser();
     let mut told = Told::default();
     let statement = query("INSERT INTO t VALUES ('CANARY')");
-    let gap = Gap {
-        offset: 20,
-        len: 10,
-        unread: &statement[..20],
-    };
+    let gap = Gap::new(20, 10, &statement[..20]);
     let after = parser.gap(Direction::ToServer, gap, &mut told);
     assert_eq!(after, AfterGap::Continue);
     let rest = [&statement[30..], &command(0x0E, b"")].concat();
@@ -186,11 +177,7 @@ fn half_a_word_is_no_operation() {
         let mut told = Told::default();
         let mut bytes = query(text);
         bytes[0] = 100;
-        let gap = Gap {
-            offset: 100,
-            len: 200,
-            unread: &bytes,
-        };
+        let gap = Gap::new(100, 200, &bytes);
         let after = parser().gap(Direction::ToServer, gap, &mut told);
         assert_eq!(
             after,

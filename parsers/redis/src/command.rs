@@ -112,7 +112,7 @@ impl Role {
     pub(crate) fn target<'a>(self, first: Option<&'a [u8]>, redaction: Redaction) -> Cow<'a, str> {
         match (self, first) {
             (_, None) | (Self::Secret, _) => Cow::Borrowed(""),
-            (Self::Text, _) if redaction == Redaction::On => Cow::Borrowed("?"),
+            (Self::Text, _) if redaction != Redaction::Off => Cow::Borrowed("?"),
             // `HELLO AUTH user password` is a mistake, but not one to spread.
             (Self::Hello, Some(version)) if !version.iter().all(u8::is_ascii_digit) => {
                 Cow::Borrowed("")

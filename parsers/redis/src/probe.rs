@@ -337,19 +337,13 @@ mod tests {
     const WEAK_SERVER: Probe = Probe::Accept(Confidence::Weak, Speaker::Server);
 
     fn head(bytes: &[u8]) -> ProbeInput<'_> {
-        ProbeInput {
-            bytes,
-            speaker: None,
-            at_start: true,
-            server_port: None,
-        }
+        ProbeInput::new(bytes)
     }
 
     fn late(bytes: &[u8]) -> ProbeInput<'_> {
-        ProbeInput {
-            at_start: false,
-            ..head(bytes)
-        }
+        let mut head = head(bytes);
+        head.at_start = false;
+        head
     }
 
     const FOREIGN: [&[u8]; 20] = [
@@ -452,12 +446,9 @@ mod tests {
             for at_start in [true, false] {
                 let mut verdict = None;
                 for n in 1..=whole.len() {
-                    let now = probe(&ProbeInput {
-                        bytes: &whole[..n],
-                        speaker,
-                        at_start,
-                        server_port: None,
-                    });
+                    let mut head = head(&whole[..n]);
+                    (head.speaker, head.at_start) = (speaker, at_start);
+                    let now = probe(&head);
                     assert!(verdict.is_none_or(|before| before == now), "{whole:?} {n}");
                     match now {
                         Probe::NeedMore(more) => assert!(more > n),

@@ -139,7 +139,7 @@ impl Reader {
         let sent = text.get(..scan.used).unwrap_or(text);
         let shown = match self.redaction {
             Redaction::Off if !secret::is_likely(sent, &self.keyword) => sent,
-            Redaction::On | Redaction::Off => self.text.trim_ascii(),
+            _ => self.text.trim_ascii(),
         };
         Statement {
             keyword: &self.keyword,

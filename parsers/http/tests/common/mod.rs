@@ -52,11 +52,9 @@ impl Session {
     }
 
     pub(crate) fn with(late_attach: bool, redaction: Redaction) -> Self {
-        let init = Init {
-            late_attach,
-            limits: &Limits::default(),
-            redaction,
-        };
+        let limits = Limits::default();
+        let mut init = Init::new(&limits);
+        (init.late_attach, init.redaction) = (late_attach, redaction);
         Self {
             parser: Http.parser(&init),
             offsets: [0; 2],
@@ -100,12 +98,8 @@ impl Session {
         let place = &mut self.offsets[dir as usize];
         let offset = *place + unread.len() as u64;
         *place = offset + len;
-        let gap = Gap {
-            offset,
-            len,
-            unread,
-        };
-        self.parser.gap(dir, gap, &mut self.log)
+        self.parser
+            .gap(dir, Gap::new(offset, len, unread), &mut self.log)
     }
 
     /// The stream of `dir` ends where it is.
@@ -140,11 +134,8 @@ pub(crate) fn attributes(bytes: &[u8]) -> Vec<String> {
         }
     }
     let mut attributes = Attributes(Vec::new());
-    let init = Init {
-        late_attach: false,
-        limits: &Limits::default(),
-        redaction: Redaction::On,
-    };
+    let limits = Limits::default();
+    let init = Init::new(&limits);
     let input = Input { bytes, offset: 0 };
     let step = Http
         .parser(&init)

@@ -97,8 +97,8 @@ impl Emit for Log {
             Event::Abandon { id, why } => {
                 self.open(id.0).abandon = Some(match why {
                     Abandon::Lost => "lost",
-                    Abandon::Cancelled | Abandon::Failed => "cancelled",
                     Abandon::OneWay => "one way",
+                    _ => "cancelled",
                 });
             }
             Event::Orphan { .. } => self.orphans += 1,
@@ -133,11 +133,9 @@ impl Conn {
 
     pub(crate) fn with(late_attach: bool, redaction: Redaction) -> Self {
         let limits = Limits::default();
-        let parser = Redis.parser(&Init {
-            late_attach,
-            limits: &limits,
-            redaction,
-        });
+        let mut init = Init::new(&limits);
+        (init.late_attach, init.redaction) = (late_attach, redaction);
+        let parser = Redis.parser(&init);
         let mut streams = [Stream::default(), Stream::default()];
         for stream in &mut streams {
             stream.syncing = late_attach;
@@ -173,11 +171,7 @@ impl Conn {
         if len > 0 {
             stream.pos += stream.held.len() as u64;
             stream.held.clear();
-            let gap = Gap {
-                offset: stream.pos,
-                len,
-                unread: &[],
-            };
+            let gap = Gap::new(stream.pos, len, &[]);
             stream.pos += len;
             stream.need = 0;
             stream.syncing = true;
@@ -255,11 +249,7 @@ impl Conn {
                 stream.syncing = true;
                 if !candidate {
                     self.errors.push(error.what);
-                    let gap = Gap {
-                        offset: stream.pos,
-                        len: 1,
-                        unread: &[],
-                    };
+                    let gap = Gap::new(stream.pos, 1, &[]);
                     self.parser.gap(dir, gap, &mut self.log);
                 }
                 1
