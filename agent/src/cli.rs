@@ -9,7 +9,6 @@ use wirespan_capture::HookSet;
 use crate::filter::Filter;
 use crate::replay::condition::Condition;
 use crate::terminal::ColourChoice;
-use crate::units::Duration;
 use crate::units::{self, Duration};
 
 const EXIT_CODES: &str = "\

@@ -16,7 +16,7 @@ use crate::stream::{Mode, Stream};
 use crate::table::{Facts, Outlet, Pool, Table};
 use crate::text::Text;
 use crate::timers::Timers;
-use crate::types::{Close, Config, Nanos, Opening, Roles, Sink, Start};
+use crate::types::{Close, Config, Layer, Nanos, Opening, Roles, Sink, Start};
 
 use input::{Again, Input};
 
@@ -77,9 +77,13 @@ pub(crate) const OPAQUE: &str = "opaque";
 
 impl Connection {
     pub(crate) fn new(opening: &Opening, config: &Config, now: Nanos) -> Self {
-        let flags = match opening.start {
+        let midstream = match opening.start {
             Start::Beginning => Flags::NONE,
             Start::Middle => Flags::MIDSTREAM,
+        };
+        let tls = match opening.layer {
+            Layer::Transport => Flags::NONE,
+            Layer::Tls => Flags::TLS,
         };
         let anchored = opening.start == Start::Beginning;
         Self {
@@ -88,7 +92,8 @@ impl Connection {
                 client: opening.client,
                 server: opening.server,
                 side: opening.side,
-                flags,
+                process: opening.process,
+                flags: midstream.with(tls),
             },
             roles: opening.roles,
             start: opening.start,

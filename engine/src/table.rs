@@ -15,7 +15,7 @@ use wirespan_parser_api::{
 use crate::stats::{ProtocolStats, add};
 use crate::text::{Cut, Span, Text};
 use crate::timers::{NEVER, Timers};
-use crate::types::{Exchange, Nanos, Side, Sink};
+use crate::types::{Exchange, Nanos, Process, Side, Sink};
 
 /// What all exchanges of a connection have in common.
 #[derive(Clone, Debug)]
@@ -24,6 +24,7 @@ pub(crate) struct Facts {
     pub(crate) client: SocketAddr,
     pub(crate) server: SocketAddr,
     pub(crate) side: Side,
+    pub(crate) process: Option<Process>,
     /// Flags of every exchange.
     pub(crate) flags: Flags,
 }
@@ -500,6 +501,7 @@ impl Open {
             client: facts.client,
             server: facts.server,
             side: facts.side,
+            process: facts.process,
             protocol: self.protocol,
             operation: self.text.get(self.operation),
             target: self.text.get(self.target),

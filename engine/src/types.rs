@@ -42,6 +42,10 @@ pub struct Opening {
     pub start: Start,
     /// Whose socket was observed.
     pub side: Side,
+    /// Where its bytes were seen.
+    pub layer: Layer,
+    /// Whose socket it is, where that is known.
+    pub process: Option<Process>,
 }
 
 /// Whether the roles of the peers are known.
@@ -64,13 +68,13 @@ pub enum Start {
 }
 
 /// Whose socket was observed.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Side {
     /// The client's socket.
     Client,
     /// The server's socket.
     Server,
-    /// The wire between them: a capture file.
+    /// The wire between them: a capture file that others made.
     Wire,
 }
 
@@ -83,6 +87,45 @@ impl Side {
             Self::Server => "server",
             Self::Wire => "wire",
         }
+    }
+}
+
+/// Where the bytes of a connection were seen.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub enum Layer {
+    /// As they were sent: at a socket, on the wire.
+    #[default]
+    Transport,
+    /// In the clear, at a TLS library; flag `tls`.
+    Tls,
+}
+
+/// The process that owns an observed socket.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Process {
+    /// Its number in the initial pid namespace.
+    pub pid: u32,
+    name: [u8; 16],
+}
+
+impl Process {
+    /// A process with the name that the kernel gives it: `comm`, at most 16 bytes, padded with
+    /// zeros. What is longer is cut.
+    #[must_use]
+    pub fn new(pid: u32, comm: &[u8]) -> Self {
+        let mut name = [0; 16];
+        for (to, from) in name.iter_mut().zip(comm) {
+            *to = *from;
+        }
+        Self { pid, name }
+    }
+
+    /// Its name, up to the first byte that is zero or no UTF-8: a process may call itself anything.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        let text = self.name.utf8_chunks().next();
+        let text = text.map_or("", |chunk| chunk.valid());
+        text.split('\0').next().unwrap_or_default()
     }
 }
 
@@ -124,6 +167,8 @@ pub struct Exchange<'a> {
     pub server: SocketAddr,
     /// Whose socket was observed.
     pub side: Side,
+    /// Whose socket it is, where that is known.
+    pub process: Option<Process>,
     /// Protocol of the record.
     pub protocol: ProtocolName,
     /// See records.md; empty where it cannot be known.
@@ -217,5 +262,22 @@ impl Default for Config {
             request_wait: 600_000_000_000,
             report_open: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_has_the_part_of_its_name_that_is_text() {
+        let named = |comm: &[u8]| Process::new(1, comm).name().to_owned();
+        assert_eq!(named(b"nginx\0\0\0junk"), "nginx");
+        assert_eq!(named(b"exactly sixteen!"), "exactly sixteen!");
+        assert_eq!(named(b"much more than sixteen"), "much more than s");
+        assert_eq!(named("fünfzehn Zeichen".as_bytes()), "fünfzehn Zeiche");
+        assert_eq!(named(b"caf\xc3"), "caf", "a character that was cut");
+        assert_eq!(named(b"\xff"), "");
+        assert_eq!(named(b""), "");
     }
 }

@@ -8,7 +8,7 @@ use wirespan_engine::api::{
     keys,
 };
 use wirespan_engine::{
-    Config, Engine, Exchange, Nanos, Opening, Registry, Roles, Side, Sink, Start,
+    Config, Engine, Exchange, Layer, Nanos, Opening, Registry, Roles, Side, Sink, Start,
 };
 
 /// The attributes of the exchange: one key twice, one text that needs escaping.
@@ -108,6 +108,8 @@ pub(crate) fn with_exchange(test: impl FnOnce(Exchange<'_>)) {
         roles: Roles::Known,
         start: Start::Beginning,
         side: Side::Wire,
+        layer: Layer::Transport,
+        process: None,
     };
     let mut run = Run(Some(test));
     let id = engine.open(&opening, time, &mut run);

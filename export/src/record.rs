@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 
 use wirespan_engine::api::{Flags, Value};
-use wirespan_engine::{Attrs, Exchange};
+use wirespan_engine::{Attrs, Exchange, Process};
 
 use crate::format::{self, Clock};
 use crate::ids::SpanIds;
@@ -79,6 +79,9 @@ impl RecordWriter {
             span(out, &ids);
         }
         flags(out, exchange.flags);
+        if let Some(owner) = &exchange.process {
+            process(out, owner);
+        }
         attributes(out, exchange.attrs);
         out.extend_from_slice(b"}\n");
     }
@@ -118,6 +121,14 @@ fn flags(out: &mut Vec<u8>, flags: Flags) {
         string(out, name);
     }
     out.push(b']');
+}
+
+fn process(out: &mut Vec<u8>, process: &Process) {
+    out.extend_from_slice(b",\"process\":{\"pid\":");
+    format::unsigned(out, u64::from(process.pid));
+    out.extend_from_slice(b",\"name\":");
+    string(out, process.name());
+    out.push(b'}');
 }
 
 /// The attributes as an object. Of several with the same key the last one stands: those of the
@@ -264,6 +275,17 @@ mod tests {
         with_exchange(|mut traced| {
             traced.trace = Some(w3c());
             assert_eq!(parsed(&traced)["parent_span_id"], "f0f0f0f0f0f0f0f0");
+        });
+    }
+
+    #[test]
+    fn the_process_stands_between_the_flags_and_the_attributes() {
+        let process =
+            "\"flags\":[\"tls\"],\"process\":{\"pid\":4711,\"name\":\"we\\\"b\"},\"attributes\"";
+        with_exchange(|mut live| {
+            live.process = Some(Process::new(4711, b"we\"b"));
+            live.flags = Flags::TLS;
+            assert!(line(&live).contains(process));
         });
     }
 

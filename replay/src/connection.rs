@@ -22,7 +22,7 @@
 //! 8. A connection is finished when both FINs are acknowledged and every byte before them was seen.
 
 use wirespan_engine::api::Direction;
-use wirespan_engine::{Close, Nanos, Opening, Roles, Side, Start};
+use wirespan_engine::{Close, Layer, Nanos, Opening, Roles, Side, Start};
 
 use crate::flow::Half;
 use crate::segment::{End, Segment};
@@ -86,6 +86,8 @@ impl<Id: Copy> Connection<Id> {
             roles: if syn { Roles::Known } else { Roles::Assumed },
             start: if syn { Start::Beginning } else { Start::Middle },
             side: Side::Wire,
+            layer: Layer::Transport,
+            process: None,
         };
         let half = if syn { Half::default } else { Half::middle };
         Some(Self {

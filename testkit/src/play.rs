@@ -4,8 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use wirespan_engine::{
-    Close, Config, ConnectionId, Engine, Exchange, Nanos, Opening, Registry, Roles, Side, Sink,
-    Start, Stats,
+    Close, Config, ConnectionId, Engine, Exchange, Layer, Nanos, Opening, Registry, Roles, Side,
+    Sink, Start, Stats,
 };
 use wirespan_parser_api::{Direction, Flags, Outcome, Protocol};
 
@@ -273,5 +273,7 @@ pub(crate) fn opening(port: u16, start: Start, roles: Roles) -> Opening {
         roles,
         start,
         side: Side::Wire,
+        layer: Layer::Transport,
+        process: None,
     }
 }

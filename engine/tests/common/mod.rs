@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use wirespan_engine::api::*;
 use wirespan_engine::{
-    Config, ConnectionId, Engine, Exchange, Nanos, Opening, Registry, Roles, Side, Sink, Start,
+    Config, ConnectionId, Engine, Exchange, Layer, Nanos, Opening, Registry, Roles, Side, Sink,
+    Start,
 };
 
 pub struct Line;
@@ -241,6 +242,8 @@ impl Rig {
             roles,
             start,
             side: Side::Wire,
+            layer: Layer::Transport,
+            process: None,
         };
         let id = engine.open(&opening, Nanos(0), &mut seen);
         Self {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use wirespan_engine::api::{Direction, Redaction};
 use wirespan_engine::{
-    Close, Config, ConnectionId, Engine, Exchange, Nanos, Opening, Registry, Roles, Side, Sink,
-    Start, Stats,
+    Close, Config, ConnectionId, Engine, Exchange, Layer, Nanos, Opening, Registry, Roles, Side,
+    Sink, Start, Stats,
 };
 use wirespan_postgres::Postgres;
 
@@ -212,6 +212,8 @@ impl Talk {
             roles: Roles::Known,
             start,
             side: Side::Wire,
+            layer: Layer::Transport,
+            process: None,
         };
         let id = engine.open(&opening, Nanos(0), &mut records);
         Self {
