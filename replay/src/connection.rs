@@ -21,10 +21,13 @@
 //! 7. Where a stream that is joined in the middle begins is said at [`Holding`](crate::flow::Holding).
 //! 8. A connection is finished when both FINs are acknowledged and every byte before them was seen.
 
+mod recorded;
+
 use wirespan_engine::api::Direction;
-use wirespan_engine::{Close, Layer, Nanos, Opening, Roles, Side, Start};
+use wirespan_engine::{Close, Nanos, Opening, Roles, Start};
 
 use crate::flow::Half;
+use crate::label::Note;
 use crate::segment::{End, Segment};
 use crate::stats::TcpStats;
 use crate::tcp::{Moment, Streams};
@@ -42,6 +45,8 @@ pub(crate) struct Connection<Id> {
     /// Bytes that the server sends.
     to_client: Half,
     closed: Option<Nanos>,
+    /// Whether a note introduced it: then the rules are those of [`recorded`].
+    is_introduced: bool,
 }
 
 /// What becomes of a segment.
@@ -64,6 +69,9 @@ impl<Id: Copy> Connection<Id> {
         at: Moment,
         streams: &mut S,
     ) -> Option<Self> {
+        if let Some(Note::Open(introduction)) = &segment.label.note {
+            return Some(Self::introduced(segment, introduction, at, streams));
+        }
         let (_, sender) = segment.key();
         if segment.has(Segment::RST) {
             return None;
@@ -79,14 +87,15 @@ impl<Id: Copy> Connection<Id> {
         } else {
             (segment.destination, segment.source)
         };
+        let (side, layer) = segment.observed();
         let opening = Opening {
             number: at.packet,
             client: client.socket(),
             server: server.socket(),
             roles: if syn { Roles::Known } else { Roles::Assumed },
             start: if syn { Start::Beginning } else { Start::Middle },
-            side: Side::Wire,
-            layer: Layer::Transport,
+            side,
+            layer,
             process: None,
         };
         let half = if syn { Half::default } else { Half::middle };
@@ -101,6 +110,7 @@ impl<Id: Copy> Connection<Id> {
             to_server: half(),
             to_client: half(),
             closed: None,
+            is_introduced: false,
         })
     }
 
@@ -113,6 +123,11 @@ impl<Id: Copy> Connection<Id> {
         self.closed.is_some()
     }
 
+    /// Whether its end will be told, however long it is silent.
+    pub(crate) fn is_introduced(&self) -> bool {
+        self.is_introduced
+    }
+
     /// Whether a segment with `len` bytes of payload belongs to this connection.
     pub(crate) fn verdict<S: Streams<Id = Id>>(
         &self,
@@ -121,6 +136,12 @@ impl<Id: Copy> Connection<Id> {
         now: Nanos,
         streams: &S,
     ) -> Verdict {
+        if let Some(Note::Open(_)) = segment.label.note {
+            return Verdict::Replace;
+        }
+        if self.is_introduced {
+            return self.verdict_when_introduced(streams);
+        }
         let dir = self.direction(segment);
         if let Some(closed) = self.closed {
             return self.verdict_after_close(segment, dir, len, now.since(closed));
@@ -153,6 +174,10 @@ impl<Id: Copy> Connection<Id> {
         streams: &mut S,
         stats: &mut TcpStats,
     ) -> bool {
+        if self.is_introduced {
+            self.take_when_introduced(segment, payload, at, streams, stats);
+            return false;
+        }
         let dir = self.direction(segment);
         if segment.has(Segment::SYN) {
             self.synchronise(segment, dir, at, streams);
@@ -240,8 +265,7 @@ impl<Id: Copy> Connection<Id> {
             _ if !half.is_based() => answers,
             None => half.begins_with(segment.data_seq()),
             Some(holding) => half
-                .place(segment.data_seq())
-                .and_then(|start| u64::try_from(start).ok())
+                .offset(segment.data_seq())
                 .is_some_and(|start| holding.allows_start(start)),
         };
         match fits {
@@ -277,7 +301,7 @@ impl<Id: Copy> Connection<Id> {
         if !half.is_based() {
             half.set_base(seq);
         }
-        let start = half.place(seq).and_then(|start| u64::try_from(start).ok());
+        let start = half.offset(seq);
         let Some((holding, start)) = half.holding.as_ref().zip(start) else {
             return;
         };
@@ -299,7 +323,7 @@ impl<Id: Copy> Connection<Id> {
         if !half.is_based() || half.began_elsewhere(ack) {
             half.set_base(ack);
         }
-        let Some(upto) = half.place(ack).and_then(|upto| u64::try_from(upto).ok()) else {
+        let Some(upto) = half.offset(ack) else {
             return;
         };
         if let Some(holding) = &mut half.holding {
@@ -383,7 +407,7 @@ impl<Id: Copy> Connection<Id> {
         if !half.is_based() {
             half.set_base(seq);
         }
-        let end = half.place(seq).and_then(|end| u64::try_from(end).ok());
+        let end = half.offset(seq);
         // Bytes after its end were seen: this is not the end.
         let Some(end) = end.filter(|end| *end >= half.next.max(half.start)) else {
             stats.out_of_window += u64::from(half.fin.is_none());

@@ -10,6 +10,7 @@ use pcap_parser::pcap::{
 };
 use wirespan_engine::Nanos;
 
+use crate::label::Label;
 use crate::link::LinkType;
 use crate::pcapng::{Block, Section};
 use crate::stats::CaptureStats;
@@ -28,6 +29,7 @@ const READ: usize = 256 << 10;
 #[derive(Debug)]
 pub(crate) struct Record<'a> {
     pub(crate) link: LinkType,
+    pub(crate) label: Label,
     pub(crate) packet: View<'a>,
     /// As the file says; zero where it says nothing.
     pub(crate) time: Nanos,
@@ -37,6 +39,7 @@ pub(crate) struct Record<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Found {
     pub(crate) link: LinkType,
+    pub(crate) label: Label,
     pub(crate) time: Nanos,
     /// Length of the packet on the wire.
     pub(crate) wire: usize,
@@ -201,6 +204,7 @@ impl<R: Read> Records<R> {
             .unwrap_or_default();
         Record {
             link: found.link,
+            label: found.label,
             packet: View::new(bytes, found.wire),
             time: found.time,
         }
@@ -317,6 +321,7 @@ impl Pcap {
         let seconds = u64::from(block.ts_sec) * 1_000_000_000;
         Found {
             link: self.link,
+            label: Label::default(),
             time: Nanos(seconds + u64::from(block.ts_usec) * self.nanos_per_unit),
             wire: block.origlen as usize,
             from: len - block.data.len(),

@@ -45,6 +45,14 @@ impl Half {
         }
     }
 
+    /// A stream whose offset 0 has this sequence number.
+    pub(crate) fn beginning_with(seq: u32) -> Self {
+        Self {
+            base: Some(seq),
+            ..Self::default()
+        }
+    }
+
     /// Whether a sequence number can be placed.
     pub(crate) fn is_based(&self) -> bool {
         self.base.is_some()
@@ -69,6 +77,11 @@ impl Half {
         let reference_seq = self.base?.wrapping_add(reference as u32);
         let ahead = seq.wrapping_sub(reference_seq).cast_signed();
         (ahead.unsigned_abs() <= WINDOW).then(|| reference.cast_signed() + i64::from(ahead))
+    }
+
+    /// Offset of a sequence number that is not before offset 0.
+    pub(crate) fn offset(&self, seq: u32) -> Option<u64> {
+        self.place(seq).and_then(|at| u64::try_from(at).ok())
     }
 
     /// Settles where the stream begins.
@@ -262,16 +275,9 @@ impl Holding {
 mod tests {
     use super::*;
 
-    fn beginning(seq: u32) -> Half {
-        Half {
-            base: Some(seq),
-            ..Half::default()
-        }
-    }
-
     #[test]
     fn sequence_numbers_wrap_and_offsets_do_not() {
-        let mut half = beginning(u32::MAX - 9);
+        let mut half = Half::beginning_with(u32::MAX - 9);
         assert_eq!(half.place(0), Some(10));
         let mut offset = 0_u64;
         for _ in 0..100 {
@@ -285,7 +291,7 @@ mod tests {
 
     #[test]
     fn numbers_far_from_everything_seen_have_no_place() {
-        let half = beginning(0);
+        let half = Half::beginning_with(0);
         assert_eq!(half.place(WINDOW), Some(i64::from(WINDOW)));
         assert_eq!(half.place(WINDOW + 1), None);
         assert_eq!(half.place(u32::MAX), Some(-1));
@@ -294,7 +300,7 @@ mod tests {
 
     #[test]
     fn repeated_bytes_are_counted_and_new_ones_are_not() {
-        let mut half = beginning(0);
+        let mut half = Half::beginning_with(0);
         assert_eq!(half.note(0, 100), 0);
         assert_eq!(half.note(0, 100), 100);
         assert_eq!(half.note(50, 150), 50);

@@ -167,6 +167,10 @@ impl Packet<'_, '_> {
         let header = TcpHeaderSlice::from_slice(view.bytes)
             .map_err(|_| NotUnderstood("TCP header cut short"))?;
         let payload = view.skip(header.slice().len()).ok_or(CUT)?;
+        let max_missing = match self.label.lane {
+            Some(_) => LARGEST_LOSS,
+            None => MAX_MISSING,
+        };
         let segment = Segment {
             source: addresses.source.with_port(header.source_port()),
             destination: addresses.destination.with_port(header.destination_port()),
@@ -175,8 +179,9 @@ impl Packet<'_, '_> {
             flags: view.u8(13).unwrap_or_default(),
             missing: u32::try_from(payload.missing())
                 .ok()
-                .filter(|missing| *missing <= MAX_MISSING)
+                .filter(|missing| *missing <= max_missing)
                 .ok_or(NotUnderstood("TCP length impossible"))?,
+            label: self.label,
         };
         (self.emit)(&segment, payload.bytes);
         Ok(())
@@ -188,6 +193,9 @@ impl Packet<'_, '_> {
         self.udp_tunnel(header.destination_port(), payload)
     }
 }
+
+/// Most lost bytes that one packet of a recording stands for.
+pub(crate) const LARGEST_LOSS: u32 = 1 << 29;
 
 /// Most payload that a snap length can have cut off: no packet is larger.
 const MAX_MISSING: u32 = 16 << 20;

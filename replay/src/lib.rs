@@ -23,6 +23,7 @@ mod fragments;
 mod fuzz;
 mod input;
 mod ip;
+mod label;
 mod link;
 mod pcapng;
 mod run;
@@ -34,6 +35,7 @@ mod tcp;
 mod tunnel;
 mod view;
 mod workers;
+mod write;
 
 #[cfg(test)]
 mod tests;
@@ -44,3 +46,4 @@ pub use input::Input;
 pub use run::{Options, Report, run};
 pub use shard::{Collect, SHARDS};
 pub use stats::{CaptureStats, Progress, TcpStats};
+pub use write::{StreamId, StreamWriter};

@@ -6,6 +6,7 @@ use etherparse::{Ethernet2HeaderSlice, SingleVlanHeaderSlice};
 use wirespan_engine::Nanos;
 
 use crate::fragments::Fragments;
+use crate::label::Label;
 use crate::segment::Segment;
 use crate::view::View;
 
@@ -34,6 +35,8 @@ pub(crate) type Descent = Result<(), NotUnderstood>;
 /// One packet on its way down.
 pub(crate) struct Packet<'d, 'e> {
     pub(crate) fragments: &'d mut Fragments,
+    /// What a recording says beside it.
+    pub(crate) label: Label,
     /// Capture time, never falling.
     pub(crate) now: Nanos,
     pub(crate) emit: &'d mut Emit<'e>,
@@ -51,13 +54,14 @@ impl Decoder {
     /// Emits the segment that `view` holds, or the one that it completes, or counts why not.
     pub(crate) fn packet(
         &mut self,
-        link: LinkType,
+        (link, label): (LinkType, Label),
         view: View<'_>,
         now: Nanos,
         emit: &mut Emit<'_>,
     ) {
         let mut packet = Packet {
             fragments: &mut self.fragments,
+            label,
             now,
             emit,
             depth: 0,

@@ -9,10 +9,11 @@ use pcap_parser::pcapng::{
     parse_enhancedpacketblock_be, parse_enhancedpacketblock_le, parse_interfacedescriptionblock_be,
     parse_interfacedescriptionblock_le, parse_simplepacketblock_be, parse_simplepacketblock_le,
 };
-use pcap_parser::{InterfaceDescriptionBlock, OptionCode};
+use pcap_parser::{InterfaceDescriptionBlock, OptionCode, PcapNGOption};
 use wirespan_engine::Nanos;
 
 use crate::file::Found;
+use crate::label::{Label, Lane, Note};
 use crate::link::LinkType;
 
 /// First bytes of a pcapng file: the type of a section header block, a palindrome.
@@ -44,6 +45,8 @@ pub(crate) struct Section {
 /// What an interface description says about the packets of the interface.
 struct Interface {
     link: LinkType,
+    /// What its name says, if it is one of a recording.
+    lane: Option<Lane>,
     snap_len: usize,
     units: Units,
     /// Seconds to add to each time.
@@ -136,6 +139,7 @@ impl Section {
         let resolution = option(OptionCode::IfTsresol).and_then(|value| value.first().copied());
         Interface {
             link: LinkType(description.linktype.0 as u16),
+            lane: lane(&description.options),
             snap_len: match description.snaplen {
                 0 => usize::MAX,
                 len => len as usize,
@@ -163,6 +167,7 @@ impl Section {
         let time = (u64::from(packet.ts_high) << 32) | u64::from(packet.ts_low);
         Ok(Found {
             link: interface.link,
+            label: interface.label(&packet.options),
             time: interface.units.nanos(time, interface.offset),
             wire: packet.origlen as usize,
             from: 28,
@@ -185,6 +190,7 @@ impl Section {
         let wire = packet.origlen as usize;
         Ok(Found {
             link: interface.link,
+            label: interface.label(&[]),
             time: Nanos(0),
             wire,
             from: 12,
@@ -218,6 +224,7 @@ impl Section {
         let time = (u64::from(self.u32(high)) << 32) | u64::from(self.u32(low));
         Ok(Found {
             link: interface.link,
+            label: interface.label(&[]),
             time: interface.units.nanos(time, interface.offset),
             wire: self.u32(original) as usize,
             from: 28,
@@ -233,6 +240,31 @@ impl Section {
             u32::from_le_bytes(bytes)
         }
     }
+}
+
+impl Interface {
+    /// What a packet's options say, where the interface is one of a recording.
+    fn label(&self, options: &[PcapNGOption<'_>]) -> Label {
+        let ours = self.lane.and_then(|_| {
+            let texts = options
+                .iter()
+                .filter(|option| option.code == OptionCode::Comment)
+                .filter_map(|option| option.as_str().ok());
+            texts.map(Note::parse).find(Option::is_some).flatten()
+        });
+        Label {
+            lane: self.lane,
+            note: ours,
+        }
+    }
+}
+
+fn lane(options: &[PcapNGOption<'_>]) -> Option<Lane> {
+    let name = options
+        .iter()
+        .find(|option| option.code == OptionCode::IfName)?;
+    // Some writers end the name with a zero, the draft does not.
+    Lane::parse(name.as_str().ok()?.trim_end_matches('\0'))
 }
 
 const NO_INTERFACE: &str = "a packet names an interface that was not described";

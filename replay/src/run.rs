@@ -217,7 +217,13 @@ impl Decoding {
         lanes: &mut L,
         stats: &mut CaptureStats,
     ) -> Result<(), Error> {
-        while let Some(Record { link, packet, time }) = records.next(stats)? {
+        while let Some(record) = records.next(stats)? {
+            let Record {
+                link,
+                label,
+                packet,
+                time,
+            } = record;
             stats.packet(packet.bytes.len(), packet.len, time);
             let (now, crossed) = self.clock.advance(time);
             let at = Moment {
@@ -229,7 +235,7 @@ impl Decoding {
                 lanes.tick(at);
             }
             self.decoder
-                .packet(link, packet, now, &mut |segment, payload| {
+                .packet((link, label), packet, now, &mut |segment, payload| {
                     let (key, _) = segment.key();
                     lanes.segment(key.shard(SHARDS), segment, payload, at);
                 });

@@ -3,6 +3,10 @@
 use std::hash::BuildHasher;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use wirespan_engine::{Layer, Side};
+
+use crate::label::{Label, Lane};
+
 /// The head of a TCP segment. Its captured payload travels beside it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Segment {
@@ -18,6 +22,8 @@ pub(crate) struct Segment {
     pub(crate) flags: u8,
     /// Bytes of payload that were on the wire and not captured; they follow the captured ones.
     pub(crate) missing: u32,
+    /// What a recording says beside the packet.
+    pub(crate) label: Label,
 }
 
 impl Segment {
@@ -38,23 +44,19 @@ impl Segment {
 
     /// The connection's key, and which of its ends sent this segment.
     pub(crate) fn key(&self) -> (Key, End) {
-        if self.source <= self.destination {
-            (
-                Key {
-                    low: self.source,
-                    high: self.destination,
-                },
-                End::Low,
-            )
+        let (low, high, sender) = if self.source <= self.destination {
+            (self.source, self.destination, End::Low)
         } else {
-            (
-                Key {
-                    low: self.destination,
-                    high: self.source,
-                },
-                End::High,
-            )
-        }
+            (self.destination, self.source, End::High)
+        };
+        let lane = self.label.lane;
+        (Key { low, high, lane }, sender)
+    }
+
+    /// Whose socket was observed, and where.
+    pub(crate) fn observed(&self) -> (Side, Layer) {
+        let wire = (Side::Wire, Layer::Transport);
+        self.label.lane.map_or(wire, |lane| (lane.side, lane.layer))
     }
 }
 
@@ -106,6 +108,8 @@ impl Endpoint {
 pub(crate) struct Key {
     pub(crate) low: Endpoint,
     pub(crate) high: Endpoint,
+    /// Connections of different interfaces of a recording are different ones.
+    pub(crate) lane: Option<Lane>,
 }
 
 impl Key {
@@ -147,6 +151,7 @@ mod tests {
             ack: 0,
             flags: 0,
             missing: 0,
+            label: Label::default(),
         };
         let back = Segment {
             source: server,

@@ -66,14 +66,19 @@ impl<T> Table<T> {
     /// The value at `key`, which now is the newest of its list.
     pub(crate) fn touch(&mut self, key: &Key, now: Nanos) -> Option<Slot> {
         let slot = *self.slots.get(key)?;
-        let node = self.node(slot)?;
+        self.renew(slot, now);
+        Some(slot)
+    }
+
+    /// Makes a value the newest of its list.
+    pub(crate) fn renew(&mut self, slot: Slot, now: Nanos) {
+        let Some(node) = self.node(slot) else { return };
         node.touched = now;
         let list = node.list;
         if self.ends(list).newest != Some(slot) {
             self.unlink(slot);
             self.link(slot, list);
         }
-        Some(slot)
     }
 
     /// Puts a value at a key that has none, as the newest open one.
@@ -189,6 +194,7 @@ mod tests {
         Key {
             low: Endpoint::v4([0; 4], port),
             high: Endpoint::v4([1; 4], 80),
+            lane: None,
         }
     }
 

@@ -3,7 +3,7 @@
 //! What a segment means to its connection is said in [`connection`](crate::connection); here is
 //! the table with its bounds:
 //!
-//! - A connection is forgotten after [`IDLE`] of silence; when there are more than [`MAX_OPEN`],
+//! - A connection is forgotten after [`IDLE`] of silence, unless its end will be told; when there are more than [`MAX_OPEN`],
 //!   those silent longest give way.
 //! - A closed connection is remembered for [`REMEMBER`], so that what arrives late does not look
 //!   like a new one.
@@ -121,7 +121,12 @@ impl<Id: Copy> Flows<Id> {
             if at.now.since(touched) < IDLE {
                 break;
             }
-            self.forget(slot, Close::Idle, at, streams);
+            let connection = self.table.get_mut(slot);
+            if connection.is_some_and(|connection| connection.is_introduced()) {
+                self.table.renew(slot, at.now);
+            } else {
+                self.forget(slot, Close::Idle, at, streams);
+            }
         }
         while let Some((slot, touched)) = self.table.oldest(List::Closed) {
             if at.now.since(touched) < REMEMBER {

@@ -3,6 +3,7 @@
 use etherparse::{EtherType, IpNumber, LinuxSllPacketType, PacketBuilder, PacketBuilderStep};
 use wirespan_engine::Nanos;
 
+use crate::label::Label;
 use crate::link::{Decoder, LinkType};
 use crate::view::View;
 
@@ -16,7 +17,7 @@ fn decode(packets: &[(LinkType, Vec<u8>, usize)]) -> (Vec<String>, Vec<&'static 
     let mut segments = Vec::new();
     for (link, bytes, len) in packets {
         decoder.packet(
-            *link,
+            (*link, Label::default()),
             View::new(bytes, *len),
             Nanos(0),
             &mut |segment, payload| {

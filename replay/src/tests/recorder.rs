@@ -6,6 +6,7 @@ use wirespan_engine::api::Direction;
 use wirespan_engine::{Close, Nanos, Opening};
 
 use crate::TcpStats;
+use crate::label::Label;
 use crate::segment::{Endpoint, Segment};
 use crate::tcp::{Flows, Moment, Streams};
 
@@ -67,6 +68,7 @@ impl Sent {
             ack: self.ack,
             flags: self.flags,
             missing: self.missing,
+            label: Label::default(),
         }
     }
 }

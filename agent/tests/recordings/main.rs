@@ -1,0 +1,318 @@
+//! What is recorded and replayed gives the records that the engine gave when it was observed.
+
+mod story;
+mod tshark;
+
+use std::io;
+use std::sync::{Arc, OnceLock};
+
+use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
+use proptest::test_runner::TestRunner;
+use serde_json::{Value, json};
+use wirespan::api::Direction::{ToClient, ToServer};
+use wirespan::{Found, Input, Pipeline, Registry};
+use wirespan_engine::{Close, Config, Engine, Exchange, Layer, Nanos, Process, Side, Sink};
+use wirespan_export::record::RecordWriter;
+use wirespan_replay::{Error, StreamWriter};
+
+use story::{BEGIN, Call, Due, Story, story, whole};
+
+fn registry() -> Arc<Registry> {
+    static REGISTRY: OnceLock<Arc<Registry>> = OnceLock::new();
+    let build = || Arc::new(wirespan::protocols().build().expect("different names"));
+    Arc::clone(REGISTRY.get_or_init(build))
+}
+
+/// Records with their place in the output: time of completion, connection, offset.
+#[derive(Default)]
+struct Live {
+    writer: RecordWriter,
+    now: Nanos,
+    records: Vec<((Nanos, u64, u64), String)>,
+}
+
+impl Sink for Live {
+    fn exchange(&mut self, exchange: &Exchange<'_>) {
+        let mut line = Vec::new();
+        self.writer.write(&mut line, exchange);
+        let line = String::from_utf8(line).expect("UTF-8");
+        let place = (self.now, exchange.connection, exchange.offset);
+        self.records.push((place, line));
+    }
+}
+
+/// The records that an engine gives, which is ticked as a replay does.
+fn observed(story: &Story) -> String {
+    const TICK: u64 = 250_000_000;
+    let mut engine = Engine::new(registry(), Config::default());
+    let mut out = Live::default();
+    let mut ids = vec![None; story.connections.len()];
+    let (mut count, mut tick) = (0, BEGIN.0 / TICK);
+    story.tell(|index, now, due| {
+        out.now = now;
+        if now.0 / TICK > tick {
+            tick = now.0 / TICK;
+            engine.tick(now, &mut out);
+        }
+        let call = match due {
+            Due::Open(opening) => {
+                count += 1;
+                let mut opening = *opening;
+                opening.number = count;
+                ids[index] = Some(engine.open(&opening, now, &mut out));
+                return;
+            }
+            Due::Call(call) => call,
+        };
+        let id = ids[index].expect("opened first");
+        match call {
+            Call::Chunk(dir, at, bytes) => engine.chunk(id, *dir, *at, bytes, now, &mut out),
+            Call::Lost(dir, at, len) => engine.lost(id, *dir, *at, *len, now, &mut out),
+            Call::Anchor(dir, at) => engine.anchor(id, *dir, *at, now, &mut out),
+            Call::Acked(dir, upto) => engine.acked(id, *dir, *upto, now, &mut out),
+            Call::End(dir, at) => engine.end(id, *dir, *at, now, &mut out),
+            Call::Close(how) => engine.close(id, *how, now, &mut out),
+        }
+    });
+    let now = out.now;
+    out.now = Nanos(now.0 + 1);
+    engine.finish(now, &mut out);
+    out.records.sort();
+    out.records.into_iter().map(|(_, line)| line).collect()
+}
+
+/// The recording of a story.
+fn recorded(story: &Story) -> Vec<u8> {
+    let mut writer = StreamWriter::new(Vec::new());
+    let mut ids = vec![None; story.connections.len()];
+    story.tell(|index, now, due| {
+        let call = match due {
+            Due::Open(opening) => {
+                ids[index] = Some(writer.open(opening, now));
+                return;
+            }
+            Due::Call(call) => call,
+        };
+        let id = ids[index].expect("opened first");
+        match call {
+            Call::Chunk(dir, at, bytes) => writer.chunk(id, *dir, *at, bytes, now),
+            Call::Lost(dir, at, len) => writer.lost(id, *dir, *at, *len, now),
+            Call::Anchor(dir, at) => writer.anchor(id, *dir, *at, now),
+            Call::Acked(dir, upto) => writer.acked(id, *dir, *upto, now),
+            Call::End(dir, at) => writer.end(id, *dir, *at, now),
+            Call::Close(how) => writer.close(id, *how, now),
+        }
+    });
+    assert_eq!(writer.left_out(), 0);
+    writer.finish().expect("memory takes all")
+}
+
+/// The records of a recording, and what was in it.
+fn replay(recording: Vec<u8>, jobs: usize) -> (String, Found) {
+    let mut records = Vec::new();
+    let mut pipeline = Pipeline::new(registry());
+    pipeline.jobs = jobs;
+    let write = |lines: &[u8]| {
+        records.extend_from_slice(lines);
+        Ok(())
+    };
+    let found = pipeline
+        .run(Input::bytes(recording), write, |_, _| {})
+        .expect("nothing to fail");
+    (String::from_utf8(records).expect("UTF-8"), found)
+}
+
+/// The records of a recording of which everything is used.
+fn replayed(recording: Vec<u8>, jobs: usize) -> String {
+    let (records, found) = replay(recording, jobs);
+    assert!(found.error.is_none(), "{:?}", found.error);
+    let unused = &found.capture;
+    assert!(unused.not_understood.is_empty(), "{unused:?}");
+    assert_eq!(unused.tcp.out_of_window + unused.tcp.stray, 0, "{unused:?}");
+    records
+}
+
+fn objects(records: &str) -> Vec<Value> {
+    let parse = |line| serde_json::from_str(line).expect("JSON");
+    records.lines().map(parse).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(800))]
+    #[test]
+    fn a_replay_of_the_recording_gives_the_records_that_were_observed(story in story()) {
+        let observed = observed(&story);
+        prop_assert_eq!(replayed(recorded(&story), 1), observed);
+    }
+}
+
+/// The property says something: stories have exchanges of every kind.
+#[test]
+fn stories_are_rich() {
+    let mut runner = TestRunner::deterministic();
+    let mut all = String::new();
+    for _ in 0..200 {
+        let story = story().new_tree(&mut runner).expect("a story").current();
+        all.push_str(&observed(&story));
+    }
+    let records = objects(&all);
+    let count = |holds: &dyn Fn(&Value) -> bool| records.iter().filter(|r| holds(r)).count();
+    let flagged = |flag: &'static str| {
+        count(&|record| {
+            let flags = record["flags"].as_array().expect("an array");
+            flags.iter().any(|given| given == flag)
+        })
+    };
+    for flag in ["midstream", "gap", "no_response", "tls"] {
+        assert!(flagged(flag) > 50, "{flag}: {}", flagged(flag));
+    }
+    assert!(count(&|record| record["duration_ns"].as_u64() > Some(0)) > 500);
+    assert!(count(&|record| record["process"]["pid"].is_u64()) > 500);
+    assert!(count(&|record| record["span_id"].is_string()) > 500);
+    for side in ["client", "server", "wire"] {
+        assert!(count(&|record| record["side"] == side) > 200, "{side}");
+    }
+}
+
+/// Both ends of a connection over the loopback interface, and the cleartext of one of them.
+#[test]
+fn connections_on_the_same_addresses_are_kept_apart() {
+    let client = whole(false, 0, true, &[(0, 5), (1, 7)]);
+    let mut server = client.clone();
+    server.opening.side = Side::Server;
+    server.opening.process = Some(Process::new(17, b"a server: 1"));
+    let mut clear = server.clone();
+    clear.opening.layer = Layer::Tls;
+    // The same again in another network namespace.
+    let twin = client.clone();
+    let story = Story {
+        connections: vec![client, server, clear, twin],
+        steps: (0..100).map(|n| (1_000, n)).collect(),
+    };
+    let recording = recorded(&story);
+    let records = replayed(recording.clone(), 1);
+    assert_eq!(records, observed(&story));
+    assert_eq!(records, replayed(recording, 3));
+    let records = objects(&records);
+    assert_eq!(records.len(), 4 * 3);
+    let process = json!({"pid": 17, "name": "a server: 1"});
+    let seen = |side: &str, flags: Value| {
+        let same = |record: &&Value| record["side"] == side && record["flags"] == flags;
+        records.iter().filter(same).collect::<Vec<_>>()
+    };
+    assert_eq!(seen("client", json!([])).len(), 2 * 3);
+    for found in [seen("server", json!([])), seen("server", json!(["tls"]))] {
+        assert_eq!(found.len(), 3);
+        assert!(found.iter().all(|record| record["process"] == process));
+    }
+}
+
+/// A response of five gibibytes that nobody copied: numbers wrap, the place in the stream stays.
+#[test]
+fn a_body_that_was_not_copied_costs_little_and_loses_nothing_else() {
+    const BODY: u64 = 5 << 30;
+    let mut story = Story {
+        connections: vec![whole(false, 0, true, &[(0, 3)])],
+        steps: Vec::new(),
+    };
+    let ask = b"GET /large HTTP/1.1\r\n\r\n".to_vec();
+    let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {BODY}\r\n\r\n").into_bytes();
+    let again = b"HTTP/1.1 204 No Content\r\n\r\n".to_vec();
+    let (asked, answered) = (ask.len() as u64, answer.len() as u64);
+    story.connections[0].calls = vec![
+        Call::Chunk(ToServer, 0, ask.clone()),
+        Call::Chunk(ToClient, 0, answer),
+        Call::Lost(ToClient, answered, BODY),
+        Call::Chunk(ToServer, asked, ask),
+        Call::Chunk(ToClient, answered + BODY, again),
+        Call::Close(Close::Finished),
+    ];
+    let recording = recorded(&story);
+    assert!(recording.len() < 4_000, "{} bytes", recording.len());
+    let (records, found) = replay(recording, 1);
+    assert_eq!(records, observed(&story));
+    let statuses: Vec<_> = objects(&records)
+        .iter()
+        .map(|r| r["status"].clone())
+        .collect();
+    assert_eq!(statuses, ["200", "204"]);
+    let lost = &found.stats.protocols["http"].bytes[ToClient].lost;
+    assert_eq!(*lost, BODY);
+}
+
+/// Lost bytes beyond what an IP packet can hold are one hole, not many: a parser counts holes.
+#[test]
+fn a_large_hole_is_one_hole() {
+    for (ipv6, len) in [
+        (false, 65_496),
+        (true, 65_496),
+        (false, 1 << 29),
+        (true, 300_000),
+    ] {
+        let mut story = Story {
+            connections: vec![whole(ipv6, 0, true, &[(0, 3)])],
+            steps: Vec::new(),
+        };
+        let calls = &mut story.connections[0].calls;
+        calls.insert(2, Call::Lost(ToClient, 1_000, len));
+        let (records, found) = replay(recorded(&story), 1);
+        assert_eq!(records, observed(&story));
+        assert_eq!(found.capture.tcp.cut_bytes, len);
+    }
+}
+
+#[test]
+fn the_recording_of_a_killed_program_can_be_read() {
+    /// Remembers what each write left in the file.
+    struct Killed(Vec<u8>, Vec<usize>);
+    impl io::Write for Killed {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.extend_from_slice(bytes);
+            self.1.push(self.0.len());
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut writer = StreamWriter::new(Killed(Vec::new(), Vec::new()));
+    let opening = whole(false, 0, true, &[]).opening;
+    for n in 0..50 {
+        let time = Nanos(BEGIN.0 + n * 300_000_000);
+        let id = writer.open(&opening, time);
+        writer.chunk(id, ToServer, 0, b"GET /a HTTP/1.1\r\n\r\n", time);
+        writer.chunk(id, ToClient, 0, &[b'x'; 3_000], time);
+        writer.close(id, Close::Finished, time);
+    }
+    let Killed(file, ends) = writer.finish().expect("memory takes all");
+    assert!(ends.len() > 10, "about every second");
+    for end in ends {
+        let (_, found) = replay(file[..end].to_vec(), 1);
+        assert!(found.error.is_none(), "cut at {end}: {:?}", found.error);
+    }
+    let (_, found) = replay(file[..file.len() - 5].to_vec(), 1);
+    assert!(matches!(found.error, Some(Error::Truncated { .. })));
+}
+
+#[test]
+fn a_full_disk_is_reported_once() {
+    struct Full;
+    impl io::Write for Full {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::StorageFull.into())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut writer = StreamWriter::new(Full);
+    let opening = whole(true, 0, true, &[]).opening;
+    let id = writer.open(&opening, BEGIN);
+    writer.chunk(id, ToServer, 0, &[0; 1 << 20], BEGIN);
+    let error = writer.flush().expect_err("the disk is full");
+    assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+    writer.chunk(id, ToServer, 1 << 20, &[0; 1 << 20], BEGIN);
+    assert!(writer.flush().is_ok(), "it was said");
+    assert!(writer.finish().is_ok());
+}
