@@ -9,12 +9,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use wirespan_capture_abi::{Connection, Header, Role, Tuple, Wish, flag};
 use wirespan_engine::api::Direction;
-use wirespan_engine::{Close, ConnectionId, Engine, Nanos, Opening, Roles, Side, Sink, Start};
+use wirespan_engine::{
+    Close, ConnectionId, Engine, Layer, Nanos, Opening, Roles, Side, Sink, Start,
+};
 
 use crate::clock::Clock;
 use crate::event::{Event, What};
 use crate::kernel::{FIRST_WINDOW, Tables};
 use crate::listeners::listening_ports;
+use crate::processes::Processes;
 
 /// Bytes of a stream that may be copied ahead of what was read of it, once its protocol wants them.
 const WINDOW: u64 = 4 << 20;
@@ -50,6 +53,7 @@ pub(crate) struct Feed {
     touched: HashSet<u64>,
     /// Listening ports by network namespace.
     listeners: HashMap<u32, HashSet<u16>>,
+    processes: Processes,
     next_number: u64,
     pub(crate) ledger: Ledger,
 }
@@ -94,6 +98,7 @@ impl Feed {
             flows: HashMap::new(),
             touched: HashSet::new(),
             listeners: HashMap::new(),
+            processes: Processes::default(),
             next_number: 0,
             ledger: Ledger::default(),
         }
@@ -130,7 +135,8 @@ impl Feed {
                 }
             }
             What::Close => self.close(header, out),
-            What::Process(_) | What::Exec | What::Exit => {}
+            What::Process(name) => self.processes.introduce(header.tgid, *name),
+            What::Exec | What::Exit => self.processes.forget(header.tgid),
         }
     }
 
@@ -226,6 +232,8 @@ impl Feed {
             roles,
             start,
             side: if client { Side::Client } else { Side::Server },
+            layer: Layer::Transport,
+            process: self.processes.get(header.tgid),
         };
         let id = out.engine.open(&opening, time, out.sink);
         let open = Open { id, client };

@@ -20,6 +20,7 @@ mod kernel;
 mod listeners;
 mod live;
 pub mod offsets;
+mod processes;
 mod wait;
 
 pub use error::Error;
