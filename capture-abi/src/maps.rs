@@ -15,6 +15,9 @@ pub struct Connection {
     pub born: u64,
     /// How far each stream has come, by [`Direction`](crate::Direction).
     pub position: [u64; 2],
+    /// Where each stream ends; `u64::MAX` while that is not known. The kernel counts a FIN as if it
+    /// were a byte, streams do not.
+    pub end: [u64; 2],
     /// Sequence number at position 0 of each stream.
     pub base: [u32; 2],
     /// Bits of [`connection_flag`].
@@ -33,10 +36,6 @@ pub mod connection_flag {
     pub const ANNOUNCED: u32 = 2;
     /// Cleartext of a TLS library was seen: its socket bytes are counted only.
     pub const CIPHERTEXT: u32 = 4;
-    /// The observed process will send no more, its last position is final.
-    pub const SENT_ENDED: u32 = 8;
-    /// The peer will send no more.
-    pub const RECEIVED_ENDED: u32 = 16;
 }
 
 /// What is wanted of a connection's streams, by the address of its kernel socket and

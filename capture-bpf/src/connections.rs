@@ -2,7 +2,7 @@
 
 use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use wirespan_capture_abi::{
-    Connection, Counter, Direction, EventKind, Header, Role, Tuple, Wish, connection_flag,
+    Connection, Counter, Direction, EventKind, Header, Role, Tuple, Wish, connection_flag, flag,
 };
 
 use crate::copy;
@@ -80,6 +80,7 @@ fn insert(sock: u64, tuple: Tuple, base: [u32; 2]) -> Option<*mut Connection> {
     let mut connection = Connection {
         // SAFETY: has no requirements.
         born: unsafe { bpf_ktime_get_ns() },
+        end: [u64::MAX; 2],
         base,
         tuple,
         ..Connection::default()
@@ -120,12 +121,13 @@ fn announce(sock: u64, connection: &mut Connection) {
 /// Where a stream of a TCP connection is, given its sequence number there.
 #[inline(always)]
 pub fn position(connection: &Connection, direction: Direction, sequence: u32) -> u64 {
-    let (base, last) = match direction {
-        Direction::Sent => (connection.base[0], connection.position[0]),
-        Direction::Received => (connection.base[1], connection.position[1]),
+    let (base, last, end) = match direction {
+        Direction::Sent => (connection.base[0], connection.position[0], connection.end[0]),
+        Direction::Received => (connection.base[1], connection.position[1], connection.end[1]),
     };
     let ahead = sequence.wrapping_sub(base).wrapping_sub(last as u32) as i32;
-    last.wrapping_add(ahead as i64 as u64)
+    let now = last.wrapping_add(ahead as i64 as u64);
+    if now > end { end } else { now }
 }
 
 /// Notes that `moved` bytes of a stream have just been moved; the position of the first.
@@ -169,19 +171,22 @@ pub fn end(sock: u64, direction: Direction) {
     };
     // SAFETY: as above.
     let connection = unsafe { &mut *connection };
-    let (flag, sequence) = match direction {
+    let end = match direction {
         // The state changes before the FIN takes a sequence number of its own,
-        Direction::Sent => (connection_flag::SENT_ENDED, kernel::sequence(sock, direction)),
+        Direction::Sent => position(connection, direction, kernel::sequence(sock, direction)),
         // and after the peer's has.
-        Direction::Received => (
-            connection_flag::RECEIVED_ENDED,
-            kernel::expected(sock).wrapping_sub(1),
-        ),
+        Direction::Received => {
+            position(connection, direction, kernel::expected(sock).wrapping_sub(1))
+        }
     };
-    if connection.flags & flag != 0 {
+    let known = match direction {
+        Direction::Sent => &mut connection.end[0],
+        Direction::Received => &mut connection.end[1],
+    };
+    if *known != u64::MAX {
         return;
     }
-    connection.flags |= flag;
+    *known = end;
     if connection.flags & connection_flag::ANNOUNCED == 0 {
         return;
     }
@@ -192,7 +197,7 @@ pub fn end(sock: u64, direction: Direction) {
         time: unsafe { bpf_ktime_get_ns() },
         sock,
         born: connection.born,
-        position: position(connection, direction, sequence),
+        position: end,
         ..Header::default()
     };
     copy::submit(&header);
@@ -207,14 +212,10 @@ pub fn close(sock: u64) {
     // SAFETY: as above.
     let connection = unsafe { &*connection };
     if connection.flags & connection_flag::ANNOUNCED != 0 {
-        let ended = connection_flag::SENT_ENDED | connection_flag::RECEIVED_ENDED;
+        let open = connection.end[0] == u64::MAX && connection.end[1] == u64::MAX;
         let header = Header {
             kind: EventKind::Close as u8,
-            flags: if connection.flags & ended == 0 {
-                wirespan_capture_abi::flag::RESET
-            } else {
-                0
-            },
+            flags: if open { flag::RESET } else { 0 },
             // SAFETY: has no requirements.
             time: unsafe { bpf_ktime_get_ns() },
             sock,

@@ -8,6 +8,7 @@ use wirespan_capture_abi::{
 
 use crate::calls::Memory;
 use crate::functions::BUFFER;
+use crate::kernel;
 use crate::maps::{EVENTS, count, settings};
 
 /// A field of a [`Walk`], read from the map each time.
@@ -30,8 +31,10 @@ macro_rules! set {
 /// How a call describes its memory.
 #[derive(Clone, Copy, Eq, PartialEq)]
 pub enum Shape {
-    /// Vectors (`struct iovec`), or a single buffer where there are none to read.
+    /// Vectors (`struct iovec`) in user memory.
     Vectors,
+    /// Vectors in kernel memory, which point to user memory; or a buffer, with [`BUFFER`].
+    KernelVectors,
     /// A buffer.
     Buffer,
     /// Messages with vectors each (`struct mmsghdr`).
@@ -129,7 +132,9 @@ fn submit_read<const N: usize>(header: &Header, address: u64, wake: u64) -> bool
     unsafe {
         (*record).header = *header;
         if N > 0 {
-            let mut len = header.len;
+            // Read anew: the compiler must not drop the check that the verifier of Linux 5.10, which
+            // forgets what callers know, needs to see.
+            let mut len = core::ptr::read_volatile(&raw const header.len);
             if len > N as u32 {
                 len = N as u32;
             }
@@ -311,7 +316,11 @@ fn load(walk: *mut Walk, shape: Shape) -> bool {
         return matches!(shape, Shape::Messages);
     }
     let at = get!(walk.vector);
-    let Some(vector) = read_user::<Vector>(at) else {
+    let vector = match shape {
+        Shape::KernelVectors => kernel::read::<Vector>(at, 0),
+        _ => read_user::<Vector>(at),
+    };
+    let Some(vector) = vector else {
         return false;
     };
     set!(walk.vector, at + size_of::<Vector>() as u64);

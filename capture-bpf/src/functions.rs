@@ -116,7 +116,7 @@ pub fn kprobe_unix_recvmsg(ctx: ProbeContext) -> u32 {
 /// Return of a function with a message.
 #[kretprobe]
 pub fn kretprobe_message(ctx: RetProbeContext) -> u32 {
-    calls::finish(Shape::Vectors, i64::from(ctx.ret::<i32>()));
+    calls::finish(Shape::KernelVectors, i64::from(ctx.ret::<i32>()));
     0
 }
 
@@ -144,7 +144,7 @@ pub fn fentry_tcp_sendmsg(ctx: FEntryContext) -> i32 {
 /// Return of tcp_sendmsg
 #[fexit(function = "tcp_sendmsg")]
 pub fn fexit_tcp_sendmsg(ctx: FExitContext) -> i32 {
-    calls::finish(Shape::Vectors, argument(ctx.as_ptr(), 3) as i32 as i64);
+    calls::finish(Shape::KernelVectors, argument(ctx.as_ptr(), 3) as i32 as i64);
     0
 }
 
@@ -158,20 +158,20 @@ pub fn fentry_tcp_recvmsg(ctx: FEntryContext) -> i32 {
 /// Return of tcp_recvmsg(sk, msg, len, flags), since Linux 6.18
 #[fexit(function = "tcp_recvmsg")]
 pub fn fexit_tcp_recvmsg_4(ctx: FExitContext) -> i32 {
-    calls::finish(Shape::Vectors, argument(ctx.as_ptr(), 4) as i32 as i64);
+    calls::finish(Shape::KernelVectors, argument(ctx.as_ptr(), 4) as i32 as i64);
     0
 }
 
 /// Return of tcp_recvmsg(sk, msg, len, flags, addr_len), since Linux 5.19
 #[fexit(function = "tcp_recvmsg")]
 pub fn fexit_tcp_recvmsg_5(ctx: FExitContext) -> i32 {
-    calls::finish(Shape::Vectors, argument(ctx.as_ptr(), 5) as i32 as i64);
+    calls::finish(Shape::KernelVectors, argument(ctx.as_ptr(), 5) as i32 as i64);
     0
 }
 
 /// Return of tcp_recvmsg(sk, msg, len, nonblock, flags, addr_len), before Linux 5.19
 #[fexit(function = "tcp_recvmsg")]
 pub fn fexit_tcp_recvmsg_6(ctx: FExitContext) -> i32 {
-    calls::finish(Shape::Vectors, argument(ctx.as_ptr(), 6) as i32 as i64);
+    calls::finish(Shape::KernelVectors, argument(ctx.as_ptr(), 6) as i32 as i64);
     0
 }

@@ -261,13 +261,6 @@ impl Tables {
         self.connections.get(&sock, 0).ok().map(|plain| plain.0)
     }
 
-    /// Forgets a connection of which the kernel side will not hear the end.
-    pub(crate) fn forget(&mut self, sock: u64) {
-        // What is not there need not be removed.
-        let _ = self.connections.remove(&sock);
-        let _ = self.wishes.remove(&sock);
-    }
-
     /// Tells the kernel side what is wanted of a connection.
     ///
     /// A wish that cannot be stored costs copies, or known gaps, and is not an error.
