@@ -5,18 +5,14 @@
 //! beginning as in the frame's content; what ends inside it ends with it. Sizes are those of the
 //! frames.
 
-use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-use miniz_oxide::inflate::stream::{InflateState, MinReset, inflate};
-use miniz_oxide::{DataFormat, MZError, MZFlush, MZStatus};
 use wirespan_parser_api::{Emit, Event, ExchangeId, Input, Next, ParseError, Step};
 
+use crate::inflate::Inflater;
 use crate::wire::{self, FRAME};
 
-/// Bytes that are inflated at once.
-const CHUNK: usize = 16 * 1024;
 /// Longest frame that is read at once, so that the engine still knows when its first byte came.
 const MAX_WHOLE: usize = 32 * 1024;
 
@@ -27,7 +23,7 @@ pub(crate) type Parse<'a> = dyn FnMut(Input<'_>, &mut dyn Emit) -> Result<Step, 
 #[derive(Debug, Default)]
 pub(crate) struct Frames {
     current: Option<Current>,
-    inflater: Option<Box<Inflater>>,
+    inflater: Inflater,
     content: Content,
 }
 
@@ -39,18 +35,6 @@ struct Current {
     /// Bytes of its content that are to come.
     content_left: u32,
     is_deflated: bool,
-}
-
-/// What inflating takes, for all frames of a direction.
-struct Inflater {
-    state: InflateState,
-    chunk: [u8; CHUNK],
-}
-
-impl core::fmt::Debug for Inflater {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Inflater").finish_non_exhaustive()
-    }
 }
 
 impl Frames {
@@ -76,11 +60,12 @@ impl Frames {
     /// Forgets the frame and the packet that were hit by a loss.
     pub(crate) fn lose(&mut self) {
         self.current = None;
+        self.inflater.end();
         self.content.lose();
     }
 
     pub(crate) fn heap_bytes(&self) -> usize {
-        let inflater = self.inflater.as_ref().map_or(0, |_| size_of::<Inflater>());
+        let inflater = self.inflater.heap_bytes();
         inflater.saturating_add(self.content.heap_bytes())
     }
 
@@ -96,11 +81,21 @@ impl Frames {
                 let Some(frame) = wire::frame(input.bytes) else {
                     return Ok(Step::need(FRAME));
                 };
+                if frame.len == 0 {
+                    return Err(ParseError::malformed("compressed length"));
+                }
                 let total = FRAME.saturating_add(frame.len as usize);
                 if total > input.bytes.len() && total <= MAX_WHOLE {
                     return Ok(Step::need(total));
                 }
-                (self.begin(frame, input.offset)?, FRAME)
+                let Some(&first) = input.bytes.get(FRAME) else {
+                    return Ok(Step::need(FRAME.saturating_add(1)));
+                };
+                if total > MAX_WHOLE && frame.inflated > 0 {
+                    // What it begins is seen when it is decoded, which may be at its end.
+                    out.emit(Event::Mark { at: input.offset });
+                }
+                (self.begin(frame, first, input.offset), FRAME)
             }
         };
         let most = usize::try_from(current.left).unwrap_or(usize::MAX);
@@ -117,10 +112,8 @@ impl Frames {
         Ok(Step::more(header.saturating_add(bytes.len())))
     }
 
-    fn begin(&mut self, frame: wire::Frame, at: u64) -> Result<Current, ParseError> {
-        if frame.len == 0 {
-            return Err(ParseError::malformed("compressed length"));
-        }
+    /// Begins a frame whose payload begins with the byte `first`.
+    fn begin(&mut self, frame: wire::Frame, first: u8, at: u64) -> Current {
         let is_deflated = frame.inflated > 0;
         let content = if is_deflated {
             frame.inflated
@@ -132,54 +125,39 @@ impl Frames {
             .saturating_add(u64::from(frame.len));
         self.content.expect(content, at, end);
         if is_deflated {
-            let inflater = self.inflater.get_or_insert_with(|| {
-                Box::new(Inflater {
-                    state: InflateState::new(DataFormat::Zlib),
-                    chunk: [0; CHUNK],
-                })
-            });
-            inflater.state.reset_as(MinReset);
+            self.inflater.begin(first, content);
         }
-        Ok(Current {
+        Current {
             left: frame.len,
             content_left: content,
             is_deflated,
-        })
+        }
     }
 
     /// Inflates bytes of the current frame. Its content is never longer than it says.
     fn inflate(
         &mut self,
-        mut bytes: &[u8],
+        bytes: &[u8],
         current: &mut Current,
         parse: &mut Parse<'_>,
         out: &mut dyn Emit,
     ) -> Result<(), ParseError> {
-        let Some(inflater) = &mut self.inflater else {
-            return Ok(());
-        };
-        loop {
-            let Inflater { state, chunk } = &mut **inflater;
-            let result = inflate(state, bytes, chunk, MZFlush::None);
-            let content = chunk.get(..result.bytes_written).unwrap_or_default();
-            let len = u32::try_from(content.len()).unwrap_or(u32::MAX);
-            current.content_left = current
-                .content_left
+        let (content, left) = (&mut self.content, &mut current.content_left);
+        self.inflater.feed(bytes, &mut |inflated| {
+            let len = u32::try_from(inflated.len()).unwrap_or(u32::MAX);
+            *left = left
                 .checked_sub(len)
                 .ok_or(ParseError::malformed("compressed length"))?;
-            self.content.push(content, parse, out)?;
-            bytes = bytes.get(result.bytes_consumed..).unwrap_or_default();
-            match result.status {
-                Ok(MZStatus::StreamEnd) => break,
-                Ok(_) if result.bytes_consumed > 0 || result.bytes_written > 0 => {}
-                Ok(_) | Err(MZError::Buf) => break,
-                Err(_) => return Err(ParseError::malformed("compressed data")),
-            }
+            content.push(inflated, parse, out)
+        })?;
+        if current.left > 0 {
+            return Ok(());
         }
-        if current.left == 0 && current.content_left > 0 {
-            return Err(ParseError::malformed("compressed length"));
+        self.inflater.end();
+        match current.content_left {
+            0 => Ok(()),
+            _ => Err(ParseError::malformed("compressed length")),
         }
-        Ok(())
     }
 }
 

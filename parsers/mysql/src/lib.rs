@@ -29,6 +29,7 @@ extern crate alloc;
 mod ask;
 mod command;
 mod compress;
+mod inflate;
 mod probe;
 mod replies;
 mod reply;
@@ -37,18 +38,19 @@ mod session;
 mod statements;
 mod text;
 mod wire;
+mod zstd;
 
 use alloc::boxed::Box;
 
 use wirespan_parser_api::{
-    AfterGap, Direction, Emit, ErrorKind, Event, Gap, Init, Input, Next, ParseError, Parser, Probe,
-    ProbeInput, Protocol, ProtocolName, Step,
+    AfterGap, Direction, Emit, Gap, Init, Input, ParseError, Parser, Probe, ProbeInput, Protocol,
+    ProtocolName, Step,
 };
 
 use compress::Frames;
 use replies::Replies;
 use requests::Requests;
-use session::{Compression, Session};
+use session::Session;
 
 /// Bytes that the engine keeps where no message was found to begin.
 const KEPT: usize = 64;
@@ -117,25 +119,28 @@ impl MySqlParser {
 
     /// Where the next message could begin.
     fn find(&mut self, dir: Direction, window: &[u8]) -> Option<usize> {
-        if self.session.compression.is_some() {
+        if self.session.is_compressed {
             return probe::find_frame(dir, window);
         }
-        match dir {
-            Direction::ToServer => {
-                let at = probe::find_command(window, self.session.awaits_login)?;
-                if self.session.may_be_compressed()
-                    && let Some(frame) = probe::frame_around(window, at)
-                {
-                    self.session.assume_compression();
-                    return Some(frame);
-                }
-                Some(at)
-            }
+        let found = match dir {
+            Direction::ToServer => probe::find_command(window, self.session.awaits_login),
             Direction::ToClient => {
                 let seq = self.session.next().map_or(1, |next| next.seq);
                 probe::find_reply(window, seq)
             }
+        };
+        if !self.session.may_be_compressed() {
+            return found;
         }
+        let before = found.and_then(|at| window.get(..at)).unwrap_or(window);
+        let frame = probe::find_zstd(dir, before).or_else(|| match dir {
+            Direction::ToServer => probe::frame_around(window, found?),
+            Direction::ToClient => None,
+        });
+        if frame.is_some() {
+            self.session.assume_compression();
+        }
+        frame.or(found)
     }
 
     /// Reads compressed packets.
@@ -173,10 +178,10 @@ impl Parser for MySqlParser {
         if dir == Direction::ToClient {
             self.passed = None;
         }
-        match (self.session.compression, dir) {
-            (None, Direction::ToServer) => self.requests.parse(input, &mut self.session, out),
-            (None, Direction::ToClient) => self.replies.parse(input, &mut self.session, out),
-            (Some(Compression::Zlib), _) => {
+        match (self.session.is_compressed, dir) {
+            (false, Direction::ToServer) => self.requests.parse(input, &mut self.session, out),
+            (false, Direction::ToClient) => self.replies.parse(input, &mut self.session, out),
+            (true, _) => {
                 let result = self.inflate(dir, input, out);
                 if result.is_err() {
                     // Packets inside the frame may have been read before.
@@ -184,24 +189,12 @@ impl Parser for MySqlParser {
                 }
                 result
             }
-            (Some(Compression::Zstd), _) => {
-                out.emit(Event::Error {
-                    error: ParseError {
-                        kind: ErrorKind::Unsupported,
-                        what: "zstd compression",
-                    },
-                });
-                Ok(Step {
-                    consumed: input.bytes.len(),
-                    next: Next::Stop,
-                })
-            }
         }
     }
 
     fn gap(&mut self, dir: Direction, gap: Gap<'_>, out: &mut dyn Emit) -> AfterGap {
         if dir == Direction::ToServer
-            && self.session.compression.is_none()
+            && !self.session.is_compressed
             && self.requests.salvage(gap, &mut self.session, out)
         {
             return AfterGap::Continue;

@@ -4,6 +4,7 @@ use wirespan_parser_api::{Confidence, Direction, Probe, ProbeInput, Speaker};
 
 use crate::command::Command;
 use crate::wire::{self, FRAME, HEADER, MAX_PAYLOAD};
+use crate::zstd::Zstd;
 
 /// Bytes within which a late attach must show a statement or a result.
 const WINDOW: usize = 4_096;
@@ -95,6 +96,11 @@ pub(crate) fn probe(head: &ProbeInput<'_>) -> Probe {
                 Speaker::Server => opening(rest, head.at_start).or(|| reply(rest, 1)),
                 Speaker::Client => login(rest).or(|| command(rest)),
             };
+            // Compressed, which no connection is at its beginning.
+            let verdict = match head.at_start {
+                true => verdict,
+                false => zstd(rest, first_seq(speaker)).or(|| verdict),
+            };
             match verdict {
                 Verdict::Is(surely) if at == 0 || surely > Confidence::Weak => {
                     return Probe::Accept(surely, speaker);
@@ -172,12 +178,56 @@ pub(crate) fn find_frame(dir: Direction, window: &[u8]) -> Option<usize> {
             _ if frame.inflated > 0 => {
                 frame.len < frame.inflated
                     && matches!(content, [0x78, 0x01 | 0x5E | 0x9C | 0xDA, ..])
+                    || matches!(zstd(rest, frame.seq), Verdict::Is(_))
             }
             Direction::ToServer => matches!(command(content), Verdict::Is(_)),
             Direction::ToClient => wire::header(content)
                 .is_some_and(|header| matches!(reply(content, header.seq), Verdict::Is(_))),
         }
     })
+}
+
+/// Where a compressed packet begins in `window` that can be nothing else, by Zstandard's header.
+pub(crate) fn find_zstd(dir: Direction, window: &[u8]) -> Option<usize> {
+    let seq = match dir {
+        Direction::ToServer => first_seq(Speaker::Client),
+        Direction::ToClient => first_seq(Speaker::Server),
+    };
+    (0..window.len()).find(|at| {
+        let rest = window.get(*at..).unwrap_or_default();
+        matches!(zstd(rest, seq), Verdict::Is(_))
+    })
+}
+
+/// Sequence id of a command's compressed packet, and of a response's.
+const fn first_seq(speaker: Speaker) -> u8 {
+    match speaker {
+        Speaker::Client => 0,
+        Speaker::Server => 1,
+    }
+}
+
+/// A packet compressed by Zstandard: both headers say what it becomes, and something is gained.
+fn zstd(bytes: &[u8], seq: u8) -> Verdict {
+    if let [_, _, _, other, ..] = bytes
+        && *other != seq
+    {
+        return Verdict::IsNot;
+    }
+    let (Some(frame), Some(content)) = (wire::frame(bytes), bytes.get(FRAME..)) else {
+        return Verdict::Short;
+    };
+    if !content.iter().zip(Zstd::MAGIC).all(|(a, b)| *a == b) || frame.len >= frame.inflated {
+        return Verdict::IsNot;
+    }
+    match wire::zstd_header(content) {
+        Some(header) => Verdict::when(
+            header.content == Some(u64::from(frame.inflated)),
+            Confidence::Strong,
+        ),
+        None if content.len() < wire::MAX_ZSTD_HEADER => Verdict::Short,
+        None => Verdict::IsNot,
+    }
 }
 
 /// What is only plausible must end where the bytes end, as what a peer says at once does.

@@ -86,15 +86,6 @@ pub(crate) struct Slot {
     pub(crate) is_lost: bool,
 }
 
-/// How packets are compressed.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Compression {
-    /// zlib.
-    Zlib,
-    /// Zstandard.
-    Zstd,
-}
-
 /// What both directions share.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -117,8 +108,8 @@ pub(crate) struct Session {
     client_capabilities: u32,
     /// Next sequence id of the exchange that is being answered.
     pub(crate) seq: u8,
-    /// Set when login has succeeded and the client has asked for it.
-    pub(crate) compression: Option<Compression>,
+    /// Whether packets come in frames: when login has succeeded and the client has asked for it.
+    pub(crate) is_compressed: bool,
     /// Whether the login was missed, and nothing shows yet whether it has asked for compression.
     compression_unknown: bool,
     /// Flags of every request.
@@ -141,7 +132,7 @@ impl Session {
             server_capabilities: u32::MAX,
             client_capabilities: 0,
             seq: 0,
-            compression: None,
+            is_compressed: false,
             compression_unknown: late_attach,
             flags: Flags::NONE,
         }
@@ -154,7 +145,7 @@ impl Session {
 
     /// Packets look compressed.
     pub(crate) fn assume_compression(&mut self) {
-        self.compression = Some(Compression::Zlib);
+        self.is_compressed = true;
         self.compression_unknown = false;
         self.flags = Flags::GUESSED;
     }
@@ -308,14 +299,16 @@ impl Session {
             }
             Effect::Login(schema) => {
                 self.schema = schema;
-                self.compression = self.agreed_compression();
+                // A frame tells by which of the two it is compressed.
+                self.is_compressed =
+                    self.client_capabilities & (capability::COMPRESS | capability::ZSTD) != 0;
             }
         }
     }
 
     /// Whether a packet of the server's is not the next one. Compressed packets number anew.
     pub(crate) const fn is_out_of_sequence(&self, seq: u8) -> bool {
-        self.compression.is_none() && seq != self.seq
+        !self.is_compressed && seq != self.seq
     }
 
     /// Attributes that every request has.
@@ -335,16 +328,6 @@ impl Session {
             .saturating_add(self.fifo.heap_bytes())
             .saturating_add(self.statements.heap_bytes())
             .saturating_add(self.schema.as_ref().map_or(0, |schema| schema.len()))
-    }
-
-    const fn agreed_compression(&self) -> Option<Compression> {
-        if self.client_capabilities & capability::COMPRESS != 0 {
-            Some(Compression::Zlib)
-        } else if self.client_capabilities & capability::ZSTD != 0 {
-            Some(Compression::Zstd)
-        } else {
-            None
-        }
     }
 }
 

@@ -5,11 +5,13 @@
 //! Knowledge Base, "Client/Server Protocol".
 
 use nom::bytes::complete::{tag, take, take_till};
-use nom::combinator::{map, opt, verify};
+use nom::combinator::{cond, map, opt, verify};
 use nom::multi::length_data;
 use nom::number::complete::{le_u8, le_u16, le_u24, le_u32, le_u64};
 use nom::sequence::{preceded, terminated};
 use nom::{IResult, Parser};
+
+use crate::zstd::Zstd;
 
 /// Bytes of a packet's header.
 pub(crate) const HEADER: usize = 4;
@@ -398,6 +400,85 @@ pub(crate) fn frame(bytes: &[u8]) -> Option<Frame> {
     read(
         bytes,
         map(fields, |(len, seq, inflated)| Frame { len, seq, inflated }),
+    )
+}
+
+/// Header of a frame of Zstandard's (RFC 8878 §3.1.1.1).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct ZstdHeader {
+    /// Bytes of the header itself, magic number included.
+    pub(crate) len: usize,
+    /// Bytes behind which nothing is referred to.
+    pub(crate) window: u64,
+    /// Bytes that the frame becomes, where it says so.
+    pub(crate) content: Option<u64>,
+    /// Whether a checksum follows the last block.
+    pub(crate) has_checksum: bool,
+}
+
+/// Length of the longest header of a frame of Zstandard's.
+pub(crate) const MAX_ZSTD_HEADER: usize = 18;
+
+/// Reads the header of a frame of Zstandard's.
+pub(crate) fn zstd_header(bytes: &[u8]) -> Option<ZstdHeader> {
+    let (rest, descriptor) = run(bytes, preceded(tag(&Zstd::MAGIC[..]), le_u8)).ok()?;
+    let is_single = descriptor & 0x20 != 0;
+    let (rest, window) = run(rest, cond(!is_single, map(le_u8, zstd_window))).ok()?;
+    let dictionary = match descriptor & 3 {
+        3 => 4usize,
+        size => usize::from(size),
+    };
+    let (rest, _) = run(rest, take(dictionary)).ok()?;
+    let (rest, content) = match descriptor >> 6 {
+        0 if !is_single => Ok((rest, None)),
+        0 => run(rest, map(le_u8, |len| Some(u64::from(len)))),
+        1 => run(
+            rest,
+            map(le_u16, |len| Some(u64::from(len).saturating_add(256))),
+        ),
+        2 => run(rest, map(le_u32, |len| Some(u64::from(len)))),
+        _ => run(rest, map(le_u64, Some)),
+    }
+    .ok()?;
+    Some(ZstdHeader {
+        len: bytes.len().saturating_sub(rest.len()),
+        window: window.or(content)?,
+        content,
+        has_checksum: descriptor & 4 != 0,
+    })
+}
+
+/// The window that a byte describes: an exponent and eighths.
+fn zstd_window(byte: u8) -> u64 {
+    let base = 1u64.wrapping_shl(u32::from(byte >> 3).saturating_add(10));
+    let eighths = (base >> 3).saturating_mul(u64::from(byte & 7));
+    base.saturating_add(eighths)
+}
+
+/// Header of a block of Zstandard's (RFC 8878 §3.1.1.2).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct ZstdBlock {
+    /// Whether it is the frame's last.
+    pub(crate) is_last: bool,
+    /// Its size: of what follows, or of what one byte that follows is to become.
+    pub(crate) size: u32,
+    /// Bytes that follow.
+    pub(crate) payload: u32,
+}
+
+/// Bytes of a block's header.
+pub(crate) const ZSTD_BLOCK: usize = 3;
+
+/// Reads the header of a block of Zstandard's.
+pub(crate) fn zstd_block(bytes: &[u8]) -> Option<ZstdBlock> {
+    const RLE: u32 = 1;
+    read(
+        bytes,
+        map(le_u24, |bits| ZstdBlock {
+            is_last: bits & 1 != 0,
+            size: bits >> 3,
+            payload: if bits >> 1 & 3 == RLE { 1 } else { bits >> 3 },
+        }),
     )
 }
 

@@ -196,3 +196,33 @@ fn values_of_all_types_are_walked_over_to_find_the_text() {
     assert_eq!(query(&bytes), Some(expected));
     assert_eq!(query(&bytes[..40]), None);
 }
+
+#[test]
+fn zstd_header_tells_window_and_content() {
+    // One segment: the window is the content. Its length is a byte, or two beyond 256.
+    let header = zstd_header(b"\x28\xB5\x2F\xFD\x20\x80").unwrap();
+    assert_eq!(
+        (header.len, header.window, header.content),
+        (6, 128, Some(128))
+    );
+    let header = zstd_header(b"\x28\xB5\x2F\xFD\x60\x01\x01").unwrap();
+    assert_eq!((header.len, header.content), (7, Some(0x101 + 256)));
+    // A window of 2^21 bytes and five eighths, a length of four bytes, a checksum.
+    let header = zstd_header(b"\x28\xB5\x2F\xFD\x84\x5D\0\0\x40\0behind").unwrap();
+    assert_eq!((header.len, header.window), (10, (2 << 20) / 8 * 13));
+    assert_eq!((header.content, header.has_checksum), (Some(4 << 20), true));
+    assert_eq!(zstd_header(b"\x28\xB5\x2F\xFD\x84\x5D\0\0\x40"), None);
+    assert_eq!(zstd_header(b"\x28\xB5\x2F\xFE\x20\x80"), None);
+}
+
+#[test]
+fn zstd_block_of_one_repeated_byte_has_one_byte() {
+    let block = zstd_block(b"\x03\0\x10a").unwrap();
+    assert_eq!(
+        (block.is_last, block.size, block.payload),
+        (true, 128 << 10, 1)
+    );
+    let block = zstd_block(b"\x28\0\0hello").unwrap();
+    assert_eq!((block.is_last, block.size, block.payload), (false, 5, 5));
+    assert_eq!(zstd_block(b"\x28\0"), None);
+}
