@@ -1,32 +1,16 @@
 """The gRPC cases: grpcio as server and client, without generated code."""
 
 import json
-import os
 import subprocess
-import tempfile
-import venv
-from pathlib import Path
 
-from lab import HERE, NGINX_H2_PORT
+from lab import HERE, NGINX_H2_PORT, Environment
 
 PORT = 15051
-GRPCIO = "grpcio==1.85.1"
-FOLDER = Path(tempfile.gettempdir()) / f"wirespan-lab-{GRPCIO}"
-PYTHON = FOLDER / "bin" / "python"
-
-
-def prepare():
-    """Installs grpcio in a folder of its own, before the network is gone. Whether it is there."""
-    if "WIRESPAN_LAB" not in os.environ and not (FOLDER / "done").exists():
-        venv.create(FOLDER, with_pip=True, clear=True)
-        done = subprocess.run([PYTHON, "-m", "pip", "install", "--quiet", GRPCIO])
-        if done.returncode == 0:
-            (FOLDER / "done").touch()
-    return (FOLDER / "done").exists()
+GRPCIO = Environment("grpcio==1.85.1")
 
 
 def client(name, port):
-    return [PYTHON, HERE / "grpc_client.py", str(port), name]
+    return [GRPCIO.python, HERE / "grpc_client.py", str(port), name]
 
 
 def take(truth, printed):
@@ -34,7 +18,7 @@ def take(truth, printed):
 
 
 def server(lab):
-    lab.start([PYTHON, HERE / "grpc_server.py", str(PORT)], PORT, stderr=subprocess.DEVNULL)
+    lab.start([GRPCIO.python, HERE / "grpc_server.py", str(PORT)], PORT, stderr=subprocess.DEVNULL)
 
 
 def case(name):

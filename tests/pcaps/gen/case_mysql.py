@@ -1,14 +1,22 @@
-"""The MySQL cases: MariaDB; a raw client in Python, which sees every packet.
+"""The MySQL cases: MariaDB; a raw client in Python, which sees every packet. For Zstandard, which
+MariaDB does not speak, MySQL's own library and a relay.
 
 Every secret and every value that must not leave the parser contains the word CANARY.
 """
 
+import json
 import struct
+import subprocess
 
+from lab import HERE, MARIADB_PORT, Environment
 from mysql_client import COMPRESS, DEPRECATE_EOF, MySql
 
 # Cases recorded with the loopback's large frames, as a host's own capture of its traffic has them.
 WITH_OFFLOADS = {"mysql/big-packet"}
+
+RELAY_PORT = 13307
+# The last connector whose library needs no newer OpenSSL than it brings.
+CLIENT = Environment("mysql-connector-python==8.4.0", "zstandard==0.25.0")
 
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
@@ -137,6 +145,15 @@ def compressed(lab, pcap):
         db.close()
 
 
+def zstd(lab, pcap):
+    lab.mariadb()
+    lab.start([CLIENT.python, HERE / "zstd_relay.py", str(RELAY_PORT), str(MARIADB_PORT)], RELAY_PORT)
+    with lab.capture(pcap, filter=f"tcp port {RELAY_PORT}"):
+        done = subprocess.run([CLIENT.python, HERE / "zstd_client.py", str(RELAY_PORT)], check=True,
+                              stdout=subprocess.PIPE, text=True)
+    lab.truth.lines += [json.loads(line) for line in done.stdout.splitlines()]
+
+
 def traceparent(lab, pcap):
     lab.mariadb()
     with lab.capture(pcap):
@@ -177,5 +194,8 @@ def midstream(lab, pcap):
 
 
 CASES = {f"mysql/{name.__name__.replace('_', '-')}": name
-         for name in [text, errors, prepared, infile, call, multi, compressed, traceparent,
-                      big_packet, midstream]}
+         for name in [text, errors, prepared, infile, call, multi, compressed, zstd,
+                      traceparent, big_packet, midstream]}
+
+# What has to be installed for a case.
+NEEDS = {"mysql/zstd": CLIENT}

@@ -17,6 +17,7 @@ import subprocess
 import tempfile
 import threading
 import time
+import venv
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -68,6 +69,25 @@ def wait_for_port(port, host="127.0.0.1"):
                     return
         time.sleep(0.02)
     raise SystemExit(f"nothing listens on {host}:{port} after ten seconds")
+
+
+class Environment:
+    """Packages of Python's in a folder of their own, which outlives a recording."""
+
+    def __init__(self, *packages):
+        self.packages = packages
+        self.folder = Path(tempfile.gettempdir()) / f"wirespan-lab-{packages[0]}"
+        self.python = self.folder / "bin" / "python"
+
+    def prepare(self):
+        """Installs them before the network is gone. Whether they are there."""
+        done = self.folder / "done"
+        if "WIRESPAN_LAB" not in os.environ and not done.exists():
+            venv.create(self.folder, with_pip=True, clear=True)
+            install = [self.python, "-m", "pip", "install", "--quiet", *self.packages]
+            if subprocess.run(install).returncode == 0:
+                done.touch()
+        return done.exists()
 
 
 class Truth:

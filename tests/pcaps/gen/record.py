@@ -3,7 +3,7 @@
 
 Each case writes <protocol>/<case>.pcap and, beside it, <case>.truth.jsonl: what the clients
 themselves saw. Needs root, tcpdump, nginx, MariaDB, redis-server, redis-cli, PostgreSQL, psql,
-curl, nghttp, h2load, nghttpx and node; for gRPC pip, which fetches grpcio.
+curl, nghttp, h2load, nghttpx and node; for gRPC and Zstandard pip, which fetches the clients.
 """
 
 import sys
@@ -42,10 +42,12 @@ def main():
     unknown = [name for name in wanted if name not in CASES]
     if unknown:
         raise SystemExit(f"no such case: {', '.join(unknown)}; known: {', '.join(CASES)}")
-    if any(name in case_grpc.CASES for name in wanted) and not case_grpc.prepare():
-        print(f"no gRPC case is recorded: {case_grpc.GRPCIO} could not be installed",
-              file=sys.stderr)
-        wanted = [name for name in wanted if name not in case_grpc.CASES]
+    needs = {**{name: case_grpc.GRPCIO for name in case_grpc.CASES}, **case_mysql.NEEDS}
+    missing = [name for name in wanted if name in needs and not needs[name].prepare()]
+    for name in missing:
+        packages = " ".join(needs[name].packages)
+        print(f"{name} is not recorded: {packages} could not be installed", file=sys.stderr)
+        wanted.remove(name)
     lab.enter_namespace()
     for name in wanted:
         record(name)

@@ -42,7 +42,7 @@ def stories(capture):
     found = {}
     for _, frame in packets(capture):
         source, destination, _, payload = segments(frame)
-        servers = (13128, 13306, 15051, 15432, 16379, 18080, 18081, 18082, 18083, 18084)
+        servers = (13128, 13306, 13307, 15051, 15432, 16379, 18080, 18081, 18082, 18083, 18084)
         to_client = source in servers and destination not in servers
         client = destination if to_client else source
         story = found.setdefault(client, bytearray(b"\0"))
