@@ -8,18 +8,20 @@
 #   FLOWSCOPE    flowscope's example `http_exchanges`, built by its own instructions (default: left out)
 #   ROUNDS       turns of each tool            (default: 5)
 #   SLOW_ROUNDS  turns of tshark               (default: 1)
-#   CAPTURES     names to read                 (default: "http1 redis redisP")
+#   CAPTURES     names to read                 (default: all nine)
+#
+# Fails when wirespan does not find every request and every error that the truth of a capture tells.
 set -euo pipefail
 export LC_ALL=C
 
-[ $# = 1 ] || { sed -n '2,12s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ $# = 1 ] || { sed -n '2,14s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 HERE=$(cd "$(dirname "$0")" && pwd)
 DIR=$1
 WIRESPAN=${WIRESPAN:-${CARGO_TARGET_DIR:-$HERE/../target}/release/wirespan}
 FLOWSCOPE=${FLOWSCOPE:-}
 ROUNDS=${ROUNDS:-5}
 SLOW_ROUNDS=${SLOW_ROUNDS:-1}
-CAPTURES=${CAPTURES:-http1 redis redisP}
+CAPTURES=${CAPTURES:-http1 h2 grpc myS myP pgS pgX redis redisP}
 BASE=wirespan-jsonl # what the ratios relate to
 
 die() { echo "compare: $*" >&2; exit 1; }
@@ -36,7 +38,8 @@ installed() {
 reads() {
   case $1:$2 in
     wirespan-*:* | tshark:*) true ;;
-    *:http1) true ;;
+    flowscope:http1) true ;;
+    suricata:http1 | suricata:h2 | suricata:grpc | suricata:pgS) true ;;
     *) false ;;
   esac
 }
@@ -53,19 +56,30 @@ command_of() {
       -l "$WORK/eve" --runmode single) ;;
     tshark:http1) command=(tshark -n -r "$file" -Y http.response -T fields -e frame.time_epoch -e tcp.stream
       -e http.request_in -e "$URI_FIELD" -e http.response.code -e http.time) ;;
-    tshark:*) command=(tshark -n -r "$file" -Y resp -T fields -e frame.time_epoch -e tcp.stream
+    tshark:h2 | tshark:grpc) command=(tshark -n -r "$file" -d tcp.port==8081,http2 -d tcp.port==50051,http2
+      -Y http2.headers -T fields -e frame.time_epoch -e tcp.stream -e http2.streamid -e http2.headers.method
+      -e http2.headers.path -e http2.headers.status) ;;
+    tshark:my?) command=(tshark -n -r "$file" -Y mysql -T fields -e frame.time_epoch -e tcp.stream
+      -e mysql.command -e mysql.query -e mysql.response_code -e mysql.error_code) ;;
+    tshark:pg?) command=(tshark -n -r "$file" -Y pgsql -T fields -e frame.time_epoch -e tcp.stream
+      -e pgsql.type -e pgsql.query -e pgsql.statement -e pgsql.tag -e pgsql.status) ;;
+    tshark:redis*) command=(tshark -n -r "$file" -Y resp -T fields -e frame.time_epoch -e tcp.stream
       -e resp.bulk_string.value -e resp.string -e resp.integer -e resp.error) ;;
   esac
 }
 
-# statuses TOOL CAPTURE FILE: the status of each record that has one, a line each.
+# statuses TOOL CAPTURE FILE: the status of each record that has one, a line each. The load tools count
+# neither logins nor PREPARE.
 statuses() {
   case $1:$2 in
-    wirespan-*:http1) jq -r 'select(.protocol == "http" and .status != "") | .status' "$3" ;;
-    wirespan-*:*) jq -r 'select(.protocol == "redis" and .status != "") | .status' "$3" ;;
+    wirespan-*) jq -r 'select(.status != "" and (.operation | IN("HANDSHAKE", "PREPARE") | not)) | .status' "$3" ;;
     flowscope:*) awk '$2 ~ /^[0-9]+$/ { print $2 }' "$3" ;;
+    suricata:pgS) jq -r 'select(.event_type == "pgsql" and .pgsql.request.simple_query) | "OK"' "$3" ;;
     suricata:*) jq -r 'select(.event_type == "http") | .http.status // empty' "$3" ;;
     tshark:http1) cut -f5 "$3" | tr ',' '\n' | sed '/^$/d' ;;
+    tshark:h2 | tshark:grpc) cut -f6 "$3" | tr ',' '\n' | sed '/^$/d' ;;
+    tshark:my?) cut -f3 "$3" | tr ',' '\n' | grep -E '^(3|23)$' ;; # COM_QUERY, COM_STMT_EXECUTE
+    tshark:pg?) cut -f6 "$3" | tr ',' '\n' | sed '/^$/d' ;;
     tshark:*) sed 's/.*/packet/' "$3" ;; # a row for each packet, whatever it holds
   esac
 }
@@ -79,9 +93,9 @@ configure_suricata() {
 vars:
   address-groups: { HOME_NET: any, EXTERNAL_NET: any }
 outputs:
-  - eve-log: { enabled: yes, filetype: regular, filename: eve.json, types: [ { http: { extended: yes } } ] }
+  - eve-log: { enabled: yes, filetype: regular, filename: eve.json, types: [ { http: { extended: yes } }, http2, pgsql ] }
 logging: { default-log-level: error, outputs: [ { console: { enabled: yes } } ] }
-app-layer: { protocols: { http: { enabled: yes } } }
+app-layer: { protocols: { http: { enabled: yes }, http2: { enabled: yes }, pgsql: { enabled: yes, stream-depth: 0 } } }
 stream:
   memcap: 1gb
   midstream: true
@@ -108,9 +122,18 @@ found() {
   local out=$WORK/out
   run "$1" "$2" "$out"
   [ "$1" = suricata ] && out=$WORK/eve/eve.json
-  statuses "$1" "$2" "$out" | awk -v name="$2\t$1" '
-    { errors += $1 == 503 } END { print name "\t" NR "\t" errors + 0 }' >>"$WORK/found"
+  # An error is a 503 of HTTP, or UNAVAILABLE (14) of gRPC.
+  statuses "$1" "$2" "$out" | awk -v name="$2\t$1" -v error="$([ "$2" = grpc ] && echo 14 || echo 503)" '
+    { errors += $1 == error } END { print name "\t" NR "\t" errors + 0 }' >>"$WORK/found"
   rm -f "$WORK/out"
+}
+
+# check CAPTURE: whether wirespan has found what the truth tells, no more and no less.
+check() {
+  local found true
+  found=$(awk -F'\t' -v c="$1" '$1 == c && $2 == "wirespan-jsonl" { print $3, $4 }' "$WORK/found")
+  true=$(awk '{ value[$1] = $2 } END { print value["requests"], value["errors"] + 0 }' "$DIR/$1.truth")
+  [ "$found" = "$true" ] || die "$1: wirespan found (requests, errors) $found where there are $true"
 }
 
 measure() {
@@ -125,6 +148,7 @@ measure() {
   for tool in "${tools[@]}"; do
     [ "$tool" = wirespan-none ] || found "$tool" "$capture" # it prints nothing that could be counted
   done
+  check "$capture"
   for ((round = 1; round <= ROUNDS; round++)); do
     for ((turn = 0; turn < ${#tools[@]}; turn++)); do
       tool=${tools[(turn + round) % ${#tools[@]}]}
@@ -170,13 +194,14 @@ table() {
     }
     END {
       layout = "%-15s %4s %8s %8s %8s %10s %8s %8s %8s %9s %7s\n"
-      printf layout, "tool", "runs", "wall s", "cpu s", "MB/s", "req/s", "RSS MB", "x wall", "x cpu", "records", "503"
+      printf layout, "tool", "runs", "wall s", "cpu s", "MB/s", "req/s", "RSS MB", "x wall", "x cpu", "records", "errors"
       n = split("wirespan-none wirespan-jsonl flowscope suricata tshark", order, " ")
       for (i = 1; i <= n; i++) {
         tool = order[i]
         if (!(tool in runs)) continue
-        seconds = middle(wall, tool)
-        printf layout, tool, runs[tool], form("%.3f", seconds), form("%.3f", middle(cpu, tool)),
+        # Neighbours stretch wall time more than CPU time, and some tools use two cores.
+        seconds = middle(cpu, tool)
+        printf layout, tool, runs[tool], form("%.3f", middle(wall, tool)), form("%.3f", seconds),
           form("%.0f", true_["bytes"] / 1e6 / seconds), form("%.0f", true_["requests"] / seconds),
           form("%.0f", middle(rss, tool) / 1024), form("%.2f", middle(wall, tool, 1)),
           form("%.2f", middle(cpu, tool, 1)),

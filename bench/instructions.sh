@@ -8,7 +8,7 @@
 #
 #   WIRESPAN   the program under test  (default: target/release/wirespan)
 #   MEGABYTES  size of the longer cut  (default: 20)
-#   CAPTURES   names to read           (default: "http1 redis redisP")
+#   CAPTURES   names to read           (default: all nine)
 set -euo pipefail
 export LC_ALL=C
 
@@ -17,7 +17,7 @@ HERE=$(cd "$(dirname "$0")" && pwd)
 DIR=$1
 WIRESPAN=${WIRESPAN:-${CARGO_TARGET_DIR:-$HERE/../target}/release/wirespan}
 MEGABYTES=${MEGABYTES:-20}
-CAPTURES=${CAPTURES:-http1 redis redisP}
+CAPTURES=${CAPTURES:-http1 h2 grpc myS myP pgS pgX redis redisP}
 
 die() { echo "instructions: $*" >&2; exit 1; }
 
