@@ -7,8 +7,8 @@ use wirespan_parser_api::Redaction;
 
 /// Most bytes of the first argument that are shown.
 pub(crate) const MAX_TARGET: usize = 4096;
-/// Most arguments that the text of a command shows.
-const MAX_PLACEHOLDERS: u64 = 16;
+/// The arguments that the text of a command shows at most.
+const PLACEHOLDERS: &str = " ? ? ? ? ? ? ? ? ? ? ? ? ? ? ? ?";
 
 /// A command name in upper case; empty where the word sent cannot be one.
 #[derive(Clone, Copy, Debug)]
@@ -37,9 +37,12 @@ impl Name {
         name
     }
 
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
+
     pub(crate) fn as_str(&self) -> &str {
-        let bytes = self.bytes.get(..self.len).unwrap_or_default();
-        core::str::from_utf8(bytes).unwrap_or_default()
+        core::str::from_utf8(self.as_bytes()).unwrap_or_default()
     }
 }
 
@@ -77,23 +80,23 @@ pub(crate) enum Role {
 }
 
 impl Role {
-    /// The role of a command by its name in upper case.
-    pub(crate) fn of(name: &str) -> Self {
-        match name {
-            "AUTH" => Self::Secret,
-            "CLIENT" => Self::Client,
-            "DISCARD" => Self::Discard,
-            "ECHO" | "PING" | "EVAL" | "EVAL_RO" | "RG.PYEXECUTE" => Self::Text,
-            "EVALSHA" | "EVALSHA_RO" | "FCALL" | "FCALL_RO" => Self::Procedure,
-            "EXEC" => Self::Exec,
-            "HELLO" => Self::Hello,
-            "MONITOR" => Self::Monitor,
-            "MULTI" => Self::Multi,
-            "RESET" => Self::Reset,
-            "SELECT" => Self::Select,
-            "SYNC" | "PSYNC" => Self::Sync,
-            _ if name.ends_with("SUBSCRIBE") => {
-                Verb::of(name.as_bytes()).map_or(Self::Plain, Self::Subscription)
+    /// The role of a command by its name.
+    pub(crate) fn of(name: &Name) -> Self {
+        match name.as_bytes() {
+            b"AUTH" => Self::Secret,
+            b"CLIENT" => Self::Client,
+            b"DISCARD" => Self::Discard,
+            b"ECHO" | b"PING" | b"EVAL" | b"EVAL_RO" | b"RG.PYEXECUTE" => Self::Text,
+            b"EVALSHA" | b"EVALSHA_RO" | b"FCALL" | b"FCALL_RO" => Self::Procedure,
+            b"EXEC" => Self::Exec,
+            b"HELLO" => Self::Hello,
+            b"MONITOR" => Self::Monitor,
+            b"MULTI" => Self::Multi,
+            b"RESET" => Self::Reset,
+            b"SELECT" => Self::Select,
+            b"SYNC" | b"PSYNC" => Self::Sync,
+            name if name.ends_with(b"SUBSCRIBE") => {
+                Verb::of(name).map_or(Self::Plain, Self::Subscription)
             }
             _ => Self::Plain,
         }
@@ -149,9 +152,8 @@ pub(crate) fn write_text(text: &mut String, name: &str, target: &str, mut argume
         text.push_str(target);
         arguments = arguments.saturating_sub(1);
     }
-    for _ in 0..arguments.min(MAX_PLACEHOLDERS) {
-        text.push_str(" ?");
-    }
+    let len = usize::try_from(arguments).map_or(usize::MAX, |n| n.saturating_mul(2));
+    text.push_str(PLACEHOLDERS.get(..len).unwrap_or(PLACEHOLDERS));
 }
 
 /// What one can subscribe to.

@@ -176,6 +176,10 @@ impl Replies {
             None => self.reply(bytes, item, used, at, session, out)?,
         }
         self.began = Some(at);
+        if let Some(len) = wire::whole(bytes, item, used) {
+            self.walk = Walk::default();
+            return Ok(len as u64);
+        }
         // The walk reads the item again: it is short, and only its beginning.
         self.walk = Walk::over_values(1, max_line);
         Ok(0)

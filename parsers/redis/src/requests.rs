@@ -100,13 +100,13 @@ impl Requests {
             };
             self.in_step = true;
             from = begun.used;
-            let Some(head) = begun.head else {
+            let Some(head) = &begun.head else {
                 return Ok(Step::more(
                     usize::try_from(from).unwrap_or(input.bytes.len()),
                 ));
             };
             self.walk = Walk::over_words(begun.owed);
-            self.begin(&head, input.offset, session, out);
+            self.begin(head, input.offset, session, out);
         }
         let progress = self.walk.step_from(from, input.bytes).map_err(Stop::Bad)?;
         if progress.done {
@@ -311,11 +311,11 @@ fn multibulk(bytes: &[u8], redaction: Redaction) -> Result<Begun<'_>, Stop> {
         return Ok(begun);
     }
     let name = Name::new(begun.word(bytes, Name::MAX.saturating_add(1))?);
-    let role = Role::of(name.as_str());
+    let role = Role::of(&name);
     let arguments = begun.owed;
     let mut first: Option<&[u8]> = (arguments > 0).then_some(b"");
     let mut second = None;
-    if arguments > 0 && !name.as_str().is_empty() && role.shows_first(redaction) {
+    if arguments > 0 && !name.as_bytes().is_empty() && role.shows_first(redaction) {
         first = Some(begun.word(bytes, MAX_TARGET.saturating_add(1))?);
         if role == Role::Client && arguments == 2 {
             second = Some(begun.word(bytes, "SKIP".len())?);
@@ -328,10 +328,25 @@ fn multibulk(bytes: &[u8], redaction: Redaction) -> Result<Begun<'_>, Stop> {
         second: second.map(Cow::Borrowed),
         arguments,
     });
+    begun.pass_whole_words(bytes);
     Ok(begun)
 }
 
 impl<'a> Begun<'a> {
+    /// Passes over the words that lie wholly in `bytes`; only the others need a walk.
+    fn pass_whole_words(&mut self, bytes: &[u8]) {
+        while self.owed > 0
+            && let Ok(used) = usize::try_from(self.used)
+            && let Some((n, len)) = bytes.get(used..).and_then(|rest| wire::word(rest).ok())
+            && let end = n.saturating_add(2).saturating_add(len as u64)
+            && let end = self.used.saturating_add(end)
+            && end <= bytes.len() as u64
+        {
+            self.used = end;
+            self.owed = self.owed.saturating_sub(1);
+        }
+    }
+
     /// Reads a word, of which at most `max` bytes need to be visible.
     fn word(&mut self, bytes: &'a [u8], max: usize) -> Result<&'a [u8], Stop> {
         let rest = usize::try_from(self.used)
@@ -361,7 +376,7 @@ fn inline(bytes: &[u8]) -> Result<Begun<'_>, Stop> {
         let mut words = words.take(arguments).filter_map(Result::ok);
         Head {
             name,
-            role: Role::of(name.as_str()),
+            role: Role::of(&name),
             first: words.next(),
             second: words.next(),
             arguments: arguments as u64,

@@ -83,8 +83,16 @@ impl Walk {
     /// # Errors
     ///
     /// Only in front of anything done with: what lies before an error is reported first.
+    #[inline]
     pub(crate) fn step_from(&mut self, from: u64, bytes: &[u8]) -> Result<Progress, ParseError> {
         let visible = bytes.len() as u64;
+        if self.owed == 0 {
+            return Ok(Progress {
+                used: usize::try_from(from.min(visible)).unwrap_or(bytes.len()),
+                skip: from.saturating_sub(visible),
+                done: true,
+            });
+        }
         let start = usize::try_from(from.min(visible)).unwrap_or(bytes.len());
         let rest = bytes.get(start..).unwrap_or_default();
         let progress = match self.step(rest) {

@@ -50,12 +50,25 @@ impl Stop {
 }
 
 /// Reads the beginning of a value: the item, and the bytes it took.
+#[inline]
 pub(crate) fn item(bytes: &[u8]) -> Result<(Item, usize), Stop> {
     let &[kind, ref rest @ ..] = bytes else {
         return Err(Stop::Short);
     };
-    let (item, len) = match kind {
-        b'+' | b'-' | b',' | b'(' => (Item::Line, 0),
+    let (item, len) = match (kind, number(rest)) {
+        (b'+', _) => (Item::Line, 0),
+        (b'$', Some((n, len))) => (Item::Bulk(n), len),
+        (b'*', Some((n, len))) => (Item::Aggregate(n), len),
+        (b':', Some((n, len))) => (Item::Integer(n.cast_signed()), len),
+        _ => any_item(kind, rest)?,
+    };
+    Ok((item, len.saturating_add(1)))
+}
+
+/// Reads any item behind its `kind`.
+fn any_item(kind: u8, rest: &[u8]) -> Result<(Item, usize), Stop> {
+    Ok(match kind {
+        b'-' | b',' | b'(' => (Item::Line, 0),
         b'$' => finish(
             rest,
             alt((null, map(size, Item::Bulk))).parse(rest),
@@ -84,8 +97,35 @@ pub(crate) fn item(bytes: &[u8]) -> Result<(Item, usize), Stop> {
         // Of the parts of a streamed value: specified, but sent by no server.
         b';' | b'.' => return Err(STREAMED),
         _ => return Err(Stop::malformed("type")),
-    };
-    Ok((item, len.saturating_add(1)))
+    })
+}
+
+/// Reads [`number`] behind a `kind`.
+#[inline]
+fn counted(kind: u8, bytes: &[u8]) -> Option<(u64, usize)> {
+    let (first, rest) = bytes.split_first()?;
+    let (n, len) = number(rest).filter(|_| *first == kind)?;
+    Some((n, len.saturating_add(1)))
+}
+
+/// Reads `<n>\r\n` where it is whole and of at most nine digits, as nearly every number is. All
+/// others, the wrong ones among them, are left to nom.
+#[inline]
+fn number(bytes: &[u8]) -> Option<(u64, usize)> {
+    let mut n = 0u64;
+    for (at, byte) in bytes.iter().enumerate().take(10) {
+        match byte {
+            b'0'..=b'9' if at < 9 => {
+                n = n.wrapping_mul(10).wrapping_add(u64::from(byte & 0xf));
+            }
+            b'\r' if at > 0 => {
+                let end = at.saturating_add(1);
+                return (bytes.get(end) == Some(&b'\n')).then_some((n, end.saturating_add(1)));
+            }
+            _ => break,
+        }
+    }
+    None
 }
 
 /// A streamed string or aggregate (`$?`, `*?`, `;`, `.`).
@@ -94,8 +134,26 @@ const STREAMED: Stop = Stop::Bad(ParseError {
     what: "streamed value",
 });
 
+/// Measures a value that lies wholly in `bytes`, has no elements, and begins with `item`, whose own
+/// bytes are the first `used`; `None` for any other.
+#[inline]
+pub(crate) fn whole(bytes: &[u8], item: Item, used: usize) -> Option<usize> {
+    let rest = bytes.get(used..)?;
+    let payload = match item {
+        Item::Integer(_) | Item::Scalar => 0,
+        Item::Bulk(n) => usize::try_from(n).ok()?.checked_add(2)?,
+        Item::Line => line(rest).ok()?.filter(|len| *len <= MAX_LINE)?,
+        Item::Aggregate(_) | Item::Attribute(_) => return None,
+    };
+    (payload <= rest.len()).then(|| used.saturating_add(payload))
+}
+
 /// Reads `*<n>\r\n` in front of a command: the number of its words, zero where Redis ignores it.
+#[inline]
 pub(crate) fn words(bytes: &[u8]) -> Result<(u64, usize), Stop> {
+    if let Some((n, len)) = counted(b'*', bytes) {
+        return Ok((n, len));
+    }
     let head = delimited(tag("*"), signed, tag("\r\n")).parse(bytes);
     let (n, len) = finish(bytes, head, "command length")?;
     match u32::try_from(n.max(0)) {
@@ -105,7 +163,11 @@ pub(crate) fn words(bytes: &[u8]) -> Result<(u64, usize), Stop> {
 }
 
 /// Reads `$<n>\r\n` in front of a word of a command: the word's length.
+#[inline]
 pub(crate) fn word(bytes: &[u8]) -> Result<(u64, usize), Stop> {
+    if let Some((n, len)) = counted(b'$', bytes) {
+        return Ok((n, len));
+    }
     let head = delimited(tag("$"), length, tag("\r\n")).parse(bytes);
     finish(bytes, head, "argument length").map(|(n, len)| (n.into(), len))
 }
