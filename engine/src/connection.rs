@@ -239,6 +239,7 @@ impl Connection {
     }
 
     /// The connection goes on as another protocol, from where both streams are.
+    #[cold]
     fn upgrade(&mut self, upgrade: Upgrade, cx: &mut Context<'_>) {
         self.end_exchanges(cx);
         self.parser = None;
@@ -264,6 +265,7 @@ impl Connection {
     }
 
     /// Gives up on the connection: from now on its bytes are only counted.
+    #[cold]
     pub(crate) fn turn_opaque(&mut self, reason: &'static str, cx: &mut Context<'_>) {
         add(cx.stats.opaque.entry(reason).or_default(), 1);
         if self.protocol == OPAQUE && self.counts.connections == 0 {

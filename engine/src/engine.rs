@@ -79,9 +79,13 @@ impl Engine {
     /// Whether a connection is open: not closed by its source, by its end, or for want of room.
     #[must_use]
     pub fn is_open(&self, id: ConnectionId) -> bool {
-        self.slots
-            .get(id.slot as usize)
-            .is_some_and(|slot| slot.generation == id.generation && slot.connection.is_some())
+        self.get(id).is_some()
+    }
+
+    fn get(&self, id: ConnectionId) -> Option<&Connection> {
+        let slot = self.slots.get(id.slot as usize)?;
+        let connection = slot.connection.as_deref()?;
+        (slot.generation == id.generation).then_some(connection)
     }
 
     /// Takes captured bytes of a direction. Order is free, overlaps are trimmed, the first copy of
@@ -170,9 +174,12 @@ impl Engine {
         time: Nanos,
         out: &mut dyn Sink,
     ) {
-        self.with(id, out, |connection, cx| {
-            connection.acked(dir, upto, time, cx);
-        });
+        // Mostly it confirms what is known, and costs nothing.
+        if self.get(id).is_some_and(|known| known.needs_ack(dir, upto)) {
+            self.with(id, out, |connection, cx| {
+                connection.acked(dir, upto, time, cx);
+            });
+        }
     }
 
     /// Takes the news that a direction has no bytes at or after `offset`.

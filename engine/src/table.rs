@@ -6,10 +6,11 @@ pub(crate) use progress::Fate;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::ptr;
 
 use wirespan_parser_api::{
     Direction, ExchangeId, Flags, Outcome, Propagation, ProtocolName, Request, Response,
-    TraceContext,
+    TraceContext, Value,
 };
 
 use crate::stats::{ProtocolStats, add};
@@ -401,7 +402,11 @@ impl Table {
     }
 
     fn take(&mut self, index: usize, outlet: &mut Outlet<'_>) {
-        let Some(mut open) = self.open.remove(index) else {
+        let removed = match index {
+            0 => self.open.pop_front(),
+            _ => self.open.remove(index),
+        };
+        let Some(mut open) = removed else {
             return;
         };
         self.heap = self.heap.saturating_sub(open.heap_bytes());
@@ -464,7 +469,16 @@ impl Open {
             }
         }
         for attr in request.attrs {
-            text.push_attr(attr);
+            // Often one of the two texts that are stored already.
+            match attr.value() {
+                Value::Str(same) if ptr::eq(same, request.operation) => {
+                    text.push_span(attr.key(), self.operation);
+                }
+                Value::Str(same) if ptr::eq(same, request.target) => {
+                    text.push_span(attr.key(), self.target);
+                }
+                _ => text.push_attr(attr),
+            }
         }
         self.trace = request.trace.map(|trace| Trace {
             trace_id: trace.trace_id,

@@ -61,21 +61,20 @@ impl Text {
 
     /// Copies `text`, cut at [`MAX_TEXT`] bytes on a character boundary.
     pub(crate) fn push(&mut self, text: &str) -> (Span, Cut) {
-        let kept = match text.get(..text.floor_char_boundary(MAX_TEXT)) {
-            Some(kept) if text.len() > MAX_TEXT => kept,
-            _ => text,
-        };
+        if text.len() > MAX_TEXT {
+            let end = text.floor_char_boundary(MAX_TEXT);
+            return (self.copy(text.get(..end).unwrap_or_default()), Cut::Cut);
+        }
+        (self.copy(text), Cut::Whole)
+    }
+
+    fn copy(&mut self, text: &str) -> Span {
         let span = Span {
             start: u32::try_from(self.buf.len()).unwrap_or(u32::MAX),
-            len: u32::try_from(kept.len()).unwrap_or(0),
+            len: u32::try_from(text.len()).unwrap_or(0),
         };
-        self.buf.push_str(kept);
-        let cut = if kept.len() < text.len() {
-            Cut::Cut
-        } else {
-            Cut::Whole
-        };
-        (span, cut)
+        self.buf.push_str(text);
+        span
     }
 
     pub(crate) fn push_attr(&mut self, attr: &Attr<'_>) {
@@ -85,6 +84,11 @@ impl Text {
             _ => return,
         };
         self.attrs.push((attr.key(), stored));
+    }
+
+    /// Adds an attribute whose value is a text that was pushed before.
+    pub(crate) fn push_span(&mut self, key: Key, span: Span) {
+        self.attrs.push((key, Stored::Str(span)));
     }
 
     /// Replaces the value of an attribute, or adds it.

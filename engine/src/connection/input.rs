@@ -120,6 +120,12 @@ impl Connection {
         }
     }
 
+    /// Whether the news that the receiver of a direction has its bytes before `upto` changes
+    /// anything.
+    pub(crate) fn needs_ack(&self, raw: Direction, upto: u64) -> bool {
+        self.hole.is_some() || upto > self.streams[self.dir(raw)].tip()
+    }
+
     /// Takes the news that the receiver of a direction has its bytes before `upto`.
     ///
     /// If we have not, the capture lost them, or gives them late. Whatever the receiver says from

@@ -126,6 +126,7 @@ impl Connection {
     }
 
     /// Looks for a message boundary.
+    #[cold]
     fn resync(&mut self, dir: Direction, rest: &[u8], cx: &mut Context<'_>) -> Turn {
         if rest.len() < self.streams[dir].need {
             return Turn::Pause;
@@ -174,6 +175,7 @@ impl Connection {
     }
 
     /// A parser panicked or broke the contract: its connection turns opaque, the process lives.
+    #[cold]
     pub(super) fn fault(&mut self, cx: &mut Context<'_>) {
         add(&mut cx.stats.parser_faults, 1);
         self.turn_opaque("parser fault", cx);
@@ -260,6 +262,7 @@ impl Connection {
     }
 
     /// Counts a parse error and looks for the next message; gives up after several.
+    #[cold]
     fn error(&mut self, dir: Direction, error: ParseError, cx: &mut Context<'_>) -> Turn {
         let stream = &mut self.streams[dir];
         stream.need = 0;
@@ -395,7 +398,11 @@ impl Recorder<'_> {
 impl Emit for Recorder<'_> {
     fn emit(&mut self, event: Event<'_>) {
         match event {
-            Event::Request { id, at, request } => {
+            Event::Request {
+                id,
+                at,
+                ref request,
+            } => {
                 if self.table.len() >= self.max_open {
                     add(self.evicted, 1);
                     self.table.abandon_at(0, Flags::TRUNCATED, &mut self.outlet);
@@ -408,7 +415,7 @@ impl Emit for Recorder<'_> {
                 let beginning = Beginning { dir, at, time };
                 let risen =
                     self.table
-                        .request(id, beginning, &request, self.session, &mut self.outlet);
+                        .request(id, beginning, request, self.session, &mut self.outlet);
                 debug_assert!(risen, "exchange ids must rise");
             }
             Event::RequestEnd { id, at, size } => self.end(End {
@@ -422,9 +429,13 @@ impl Emit for Recorder<'_> {
                 let start = self.stream.message_time(at);
                 self.table.response_start(id, at, start);
             }
-            Event::Response { id, at, response } => {
+            Event::Response {
+                id,
+                at,
+                ref response,
+            } => {
                 let start = self.stream.message_time(at);
-                if !self.table.response(id, at, start, &response) {
+                if !self.table.response(id, at, start, response) {
                     add(&mut self.counts().orphans, 1);
                 }
             }
