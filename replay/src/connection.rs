@@ -72,20 +72,20 @@ impl<Id: Copy> Connection<Id> {
         if let Some(Note::Open(introduction)) = &segment.label.note {
             return Some(Self::introduced(segment, introduction, at, streams));
         }
-        let (_, sender) = segment.key();
         if segment.has(Segment::RST) {
             return None;
         }
         let syn = segment.has(Segment::SYN);
+        let (source, destination) = segment.peers();
         let sender_is_client = match (syn, segment.has(Segment::ACK)) {
             (true, ack) => !ack,
             // Ports below 1024 are the lowest of all.
-            (false, _) => segment.destination.port() <= segment.source.port(),
+            (false, _) => destination.port() <= source.port(),
         };
         let (client, server) = if sender_is_client {
-            (segment.source, segment.destination)
+            (source, destination)
         } else {
-            (segment.destination, segment.source)
+            (destination, source)
         };
         let (side, layer) = segment.observed();
         let opening = Opening {
@@ -103,9 +103,9 @@ impl<Id: Copy> Connection<Id> {
             id: streams.open(opening, at.now),
             number: at.packet,
             client: if sender_is_client {
-                sender
+                segment.sender
             } else {
-                sender.other()
+                segment.sender.other()
             },
             to_server: half(),
             to_client: half(),
@@ -466,8 +466,7 @@ impl<Id: Copy> Connection<Id> {
 
     /// Where a segment goes.
     fn direction(&self, segment: &Segment) -> Direction {
-        let (_, sender) = segment.key();
-        if sender == self.client {
+        if segment.sender == self.client {
             Direction::ToServer
         } else {
             Direction::ToClient

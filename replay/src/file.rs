@@ -124,9 +124,11 @@ impl<R: Read> Records<R> {
     /// [`Error::NotACapture`], [`Error::Unsupported`] or [`Error::Damaged`]; reading on is useless.
     pub(crate) fn next(&mut self, stats: &mut CaptureStats) -> Result<Option<Record<'_>>, Error> {
         loop {
-            self.pass_over();
             if self.skip > 0 {
-                return Ok(None);
+                self.pass_over();
+                if self.skip > 0 {
+                    return Ok(None);
+                }
             }
             if matches!(self.format, Format::Unknown) && !self.recognise()? {
                 return Ok(None);

@@ -127,8 +127,11 @@ impl Half {
     pub(crate) fn began_elsewhere(&self, ack: u32) -> bool {
         let nothing_seen = self.next == 0 && self.acked == 0 && self.fin.is_none();
         let near = 0..=HOLD_SYN.cast_signed();
-        let fits = self.place(ack).is_some_and(|offset| near.contains(&offset));
-        self.start == 0 && self.holding.is_none() && nothing_seen && !fits
+        let fits = |offset| near.contains(&offset);
+        nothing_seen
+            && self.start == 0
+            && self.holding.is_none()
+            && !self.place(ack).is_some_and(fits)
     }
 
     /// Whether the stream begins with the byte numbered `seq`.

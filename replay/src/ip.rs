@@ -8,7 +8,7 @@ use etherparse::{
 
 use crate::fragments::{Datagram, Piece, Placed};
 use crate::link::{CUT, Descent, NotUnderstood, Packet};
-use crate::segment::{Endpoint, Segment};
+use crate::segment::{Endpoint, Key, Segment};
 use crate::view::View;
 
 /// Sender and receiver, without ports.
@@ -171,9 +171,14 @@ impl Packet<'_, '_> {
             Some(_) => LARGEST_LOSS,
             None => MAX_MISSING,
         };
+        let (key, sender) = Key::of(
+            addresses.source.with_port(header.source_port()),
+            addresses.destination.with_port(header.destination_port()),
+            self.label.lane,
+        );
         let segment = Segment {
-            source: addresses.source.with_port(header.source_port()),
-            destination: addresses.destination.with_port(header.destination_port()),
+            key,
+            sender,
             seq: header.sequence_number(),
             ack: header.acknowledgment_number(),
             flags: view.u8(13).unwrap_or_default(),

@@ -236,8 +236,7 @@ impl Decoding {
             }
             self.decoder
                 .packet((link, label), packet, now, &mut |segment, payload| {
-                    let (key, _) = segment.key();
-                    lanes.segment(key.shard(SHARDS), segment, payload, at);
+                    lanes.segment(segment.key.shard(SHARDS), segment, payload, at);
                 });
         }
         Ok(())

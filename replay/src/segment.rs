@@ -1,6 +1,6 @@
 //! What is left of a packet once link, network and tunnels are taken off.
 
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use wirespan_engine::{Layer, Side};
@@ -10,10 +10,10 @@ use crate::label::{Label, Lane};
 /// The head of a TCP segment. Its captured payload travels beside it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Segment {
-    /// Address and port of the sender.
-    pub(crate) source: Endpoint,
-    /// Address and port of the receiver.
-    pub(crate) destination: Endpoint,
+    /// The connection's key.
+    pub(crate) key: Key,
+    /// Which of its ends sent this segment.
+    pub(crate) sender: End,
     /// Sequence number.
     pub(crate) seq: u32,
     /// Acknowledgement number; means something with [`Segment::ACK`] only.
@@ -42,15 +42,13 @@ impl Segment {
         self.seq.wrapping_add(u32::from(self.has(Self::SYN)))
     }
 
-    /// The connection's key, and which of its ends sent this segment.
-    pub(crate) fn key(&self) -> (Key, End) {
-        let (low, high, sender) = if self.source <= self.destination {
-            (self.source, self.destination, End::Low)
-        } else {
-            (self.destination, self.source, End::High)
-        };
-        let lane = self.label.lane;
-        (Key { low, high, lane }, sender)
+    /// Addresses and ports of the sender and the receiver.
+    pub(crate) fn peers(&self) -> (Endpoint, Endpoint) {
+        let Key { low, high, .. } = self.key;
+        match self.sender {
+            End::Low => (low, high),
+            End::High => (high, low),
+        }
     }
 
     /// Whose socket was observed, and where.
@@ -61,10 +59,19 @@ impl Segment {
 }
 
 /// Address and port. IPv4 addresses lie in `::ffff:0:0/96`, as in RFC 4291 §2.5.5.2.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) struct Endpoint {
     address: [u64; 2],
     port: u16,
+}
+
+impl Hash for Endpoint {
+    /// The port goes where IPv4 addresses have nothing: two numbers are faster to hash than three.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let [high, low] = self.address;
+        state.write_u64(high);
+        state.write_u64(low ^ (u64::from(self.port) << 48));
+    }
 }
 
 impl Endpoint {
@@ -113,6 +120,16 @@ pub(crate) struct Key {
 }
 
 impl Key {
+    /// The key of what `source` sends to `destination`, and which end `source` is.
+    pub(crate) fn of(source: Endpoint, destination: Endpoint, lane: Option<Lane>) -> (Self, End) {
+        let (low, high, sender) = if source <= destination {
+            (source, destination, End::Low)
+        } else {
+            (destination, source, End::High)
+        };
+        (Self { low, high, lane }, sender)
+    }
+
     /// Which of `shards` the connection belongs to: the same in every run.
     pub(crate) fn shard(&self, shards: usize) -> usize {
         let hash = foldhash::fast::FixedState::with_seed(0x5749_5245).hash_one(self);
@@ -144,23 +161,11 @@ mod tests {
     fn both_directions_have_one_key_and_one_shard() {
         let client = Endpoint::v4([10, 0, 0, 1], 40_000);
         let server = Endpoint::v4([10, 0, 0, 2], 80);
-        let there = Segment {
-            source: client,
-            destination: server,
-            seq: 0,
-            ack: 0,
-            flags: 0,
-            missing: 0,
-            label: Label::default(),
-        };
-        let back = Segment {
-            source: server,
-            destination: client,
-            ..there
-        };
-        assert_eq!(there.key().0, back.key().0);
-        assert_ne!(there.key().1, back.key().1);
-        assert_eq!(there.key().0.shard(8), back.key().0.shard(8));
+        let there = Key::of(client, server, None);
+        let back = Key::of(server, client, None);
+        assert_eq!(there.0, back.0);
+        assert_ne!(there.1, back.1);
+        assert_eq!(there.0.shard(8), back.0.shard(8));
     }
 
     #[test]

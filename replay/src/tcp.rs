@@ -89,8 +89,7 @@ impl<Id: Copy> Flows<Id> {
         self.stats.segments += 1;
         self.stats.payload_bytes += len;
         self.stats.cut_bytes += u64::from(segment.missing);
-        let (key, _) = segment.key();
-        let Some(slot) = self.table.touch(&key, at.now) else {
+        let Some(slot) = self.table.touch(&segment.key, at.now) else {
             return self.admit(segment, payload, at, streams);
         };
         let Some(connection) = self.table.get_mut(slot) else {
@@ -156,8 +155,7 @@ impl<Id: Copy> Flows<Id> {
             return;
         };
         self.stats.connections += 1;
-        let (key, _) = segment.key();
-        let slot = self.table.insert(key, connection, at.now);
+        let slot = self.table.insert(segment.key, connection, at.now);
         while self.table.len(List::Open) > MAX_OPEN {
             let Some((oldest, _)) = self.table.oldest(List::Open) else {
                 break;

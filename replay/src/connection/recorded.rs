@@ -31,12 +31,12 @@ impl<Id: Copy> Connection<Id> {
         at: Moment,
         streams: &mut S,
     ) -> Self {
-        let (_, client) = segment.key();
+        let (client, server) = segment.peers();
         let (side, layer) = segment.observed();
         let opening = Opening {
             number: at.packet,
-            client: segment.source.socket(),
-            server: segment.destination.socket(),
+            client: client.socket(),
+            server: server.socket(),
             roles: introduction.roles,
             start: introduction.start,
             side,
@@ -50,7 +50,7 @@ impl<Id: Copy> Connection<Id> {
         Self {
             id: streams.open(opening, at.now),
             number: at.packet,
-            client,
+            client: segment.sender,
             to_server: Half::beginning_with(segment.data_seq()),
             to_client,
             closed: None,

@@ -21,7 +21,8 @@ fn decode(packets: &[(LinkType, Vec<u8>, usize)]) -> (Vec<String>, Vec<&'static 
             View::new(bytes, *len),
             Nanos(0),
             &mut |segment, payload| {
-                let (from, to) = (segment.source.socket(), segment.destination.socket());
+                let (from, to) = segment.peers();
+                let (from, to) = (from.socket(), to.socket());
                 let text = String::from_utf8_lossy(payload);
                 segments.push(format!("{from}>{to} {text}+{}", segment.missing));
             },

@@ -7,7 +7,7 @@ use wirespan_engine::{Close, Nanos, Opening};
 
 use crate::TcpStats;
 use crate::label::Label;
-use crate::segment::{Endpoint, Segment};
+use crate::segment::{Endpoint, Key, Segment};
 use crate::tcp::{Flows, Moment, Streams};
 
 pub(super) const FIN: u8 = Segment::FIN;
@@ -56,14 +56,13 @@ impl Sent {
     pub(super) fn segment(&self) -> Segment {
         let client = Endpoint::v4([10, 0, 0, 1], 40_000);
         let server = Endpoint::v4([10, 0, 0, 2], 80);
-        let (source, destination) = if self.from == Client {
-            (client, server)
-        } else {
-            (server, client)
+        let (key, sender) = match self.from {
+            Client => Key::of(client, server, None),
+            Server => Key::of(server, client, None),
         };
         Segment {
-            source,
-            destination,
+            key,
+            sender,
             seq: self.seq,
             ack: self.ack,
             flags: self.flags,

@@ -3,6 +3,7 @@
 use wirespan_engine::{Close, Nanos, Roles, Start};
 
 use super::recorder::*;
+use crate::segment::{Endpoint, Key};
 use crate::tcp::{Flows, Moment};
 
 fn with_handshake(more: &[Sent]) -> Vec<Sent> {
@@ -418,7 +419,8 @@ fn a_flood_of_connections_is_bounded_and_the_idle_ones_give_way() {
     let mut recorder = Recorder::default();
     for n in 0..40_000_u32 {
         let mut syn = sent(Client, SYN, n, 0, b"").segment();
-        syn.source = crate::segment::Endpoint::v4(n.to_be_bytes(), 1);
+        let (source, server) = (Endpoint::v4(n.to_be_bytes(), 1), syn.peers().1);
+        (syn.key, syn.sender) = Key::of(source, server, None);
         let at = Moment {
             packet: n.into(),
             time: Nanos(0),
