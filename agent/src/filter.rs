@@ -45,7 +45,6 @@ impl Filter {
     /// Whether `exchange` passes.
     #[must_use]
     pub fn matches(&self, exchange: &Exchange<'_>) -> bool {
-        let peers = [exchange.client, exchange.server];
         any(&self.proto, |name| name == exchange.protocol.0)
             && any(&self.status, |pattern| {
                 status_matches(pattern, exchange.status)
@@ -56,10 +55,10 @@ impl Filter {
                 .is_none_or(|bound| exchange.duration.or(exchange.open) > Some(bound.0))
             && any(&self.path, |glob| target_matches(glob, exchange.target))
             && any(&self.port, |port| {
-                peers.iter().any(|peer| peer.port() == *port)
+                exchange.client.port() == *port || exchange.server.port() == *port
             })
             && any(&self.ip, |net| {
-                peers.iter().any(|peer| net.contains(peer.ip()))
+                net.contains(exchange.client.ip()) || net.contains(exchange.server.ip())
             })
             && self.trace_id.as_ref().is_none_or(|prefix| {
                 SpanIds::of(exchange).is_some_and(|ids| hex(&ids.trace_id).starts_with(prefix))

@@ -72,6 +72,8 @@ pub struct Red {
     index: HashTable<u32>,
     /// In order of first sight; at most [`MAX_SERIES`].
     series: Vec<Series>,
+    /// Position of the series found last: the next exchange is often another of it.
+    latest: usize,
     /// The exchanges of all further series.
     other: Summary,
 }
@@ -131,14 +133,19 @@ impl Red {
         server: SocketAddr,
         operation: &str,
     ) -> &mut Summary {
-        let key = |series: &Series| series.protocol == protocol && series.server == server;
-        let hash = self.hasher.hash_one((protocol, server, operation));
-        let is_it = |at: &u32| {
-            let series = &self.series[*at as usize];
-            key(series) && *series.operation == *operation
+        let is_it = |series: &Series| {
+            series.server == server
+                && *series.operation == *operation
+                && series.protocol == protocol
         };
-        if let Some(at) = self.index.find(hash, is_it) {
-            return &mut self.series[*at as usize].summary;
+        if self.series.get(self.latest).is_some_and(is_it) {
+            return &mut self.series[self.latest].summary;
+        }
+        let hash = self.hasher.hash_one((protocol, server, operation));
+        let found = |at: &u32| is_it(&self.series[*at as usize]);
+        if let Some(at) = self.index.find(hash, found) {
+            self.latest = *at as usize;
+            return &mut self.series[self.latest].summary;
         }
         if self.series.len() >= MAX_SERIES {
             return &mut self.other;
