@@ -7,7 +7,7 @@
 #   WIRESPAN     the program under test        (default: target/release/wirespan)
 #   FLOWSCOPE    flowscope's example `http_exchanges`, built by its own instructions (default: left out)
 #   ROUNDS       turns of each tool            (default: 5)
-#   SLOW_ROUNDS  turns of tshark               (default: 1)
+#   SLOW_ROUNDS  turns of tshark               (default: 1; 0 leaves it out)
 #   CAPTURES     names to read                 (default: all nine)
 #
 # Fails when wirespan does not find every request and every error that the truth of a capture tells.
@@ -140,6 +140,7 @@ measure() {
   local capture=$1 tool tools=() skipped=() turn
   for tool in wirespan-none wirespan-jsonl flowscope suricata tshark; do
     reads "$tool" "$capture" || continue
+    [ "$tool:$SLOW_ROUNDS" = tshark:0 ] && continue
     if installed "$tool"; then tools+=("$tool"); else skipped+=("$tool"); fi
   done
   [ ${#skipped[@]} = 0 ] || echo "$capture: not installed, left out: ${skipped[*]}" >&2
