@@ -46,6 +46,7 @@ fn allowed(from: &str, to: &str, dev_only: bool) -> bool {
     match to {
         // Tools stand at the edge: they may use anything, nothing uses them.
         "xtask" | "bench" | "agent" => tool(from),
+        "tests/workload" => tool(from) || (dev_only && from == "agent"),
         "testkit" => tool(from) || (dev_only && (parser(from) || from == "engine")),
         "parsers/sql" => tool(from) || matches!(from, "parsers/mysql" | "parsers/postgres"),
         "parsers/api" => {

@@ -5,6 +5,7 @@
 mod arrows;
 mod bpf;
 mod parser_template;
+mod vm;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -19,6 +20,9 @@ Usage: cargo xtask <chore>
   gen-seeds                 cuts the fuzz corpora's seeds out of tests/pcaps
   bless                     rewrites the goldens: review the difference before you commit it
   new-parser NAME           starts a parser in parsers/NAME, with laws, fixture folder, fuzz target
+  vm-test [--kernel 5.10|6.1|6.12|7.2]... [--hooks kprobe|fentry|tracepoint]...
+                            runs the workload under `wirespan tail` on other kernels, in virtual
+                            machines; needs qemu-system-x86, busybox-static, and a Debian mirror
 ";
 
 fn main() -> ExitCode {
@@ -32,6 +36,7 @@ fn main() -> ExitCode {
         ["gen-fixtures", cases @ ..] => run(python(&root, "record.py").args(cases)),
         ["gen-seeds"] => run(&mut python(&root, "seeds.py")),
         ["bless"] => run(&mut bless(&root)),
+        ["vm-test", options @ ..] => vm::test(&root, options),
         ["new-parser", name] => parser_template::write(&root, name),
         [] | ["help" | "--help" | "-h"] => {
             print!("{USAGE}");
