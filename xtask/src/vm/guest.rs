@@ -74,7 +74,10 @@ pub(crate) fn boot(
     let found = fs::read(&results).map_err(|error| error.to_string());
     let files = found.and_then(|found| files(&found));
     match (ended, files) {
-        (Ok(()), Ok(files)) if files.contains_key("end") => outcome(&files),
+        (Ok(()), Ok(files)) if files.contains_key("end") => {
+            keep(&folder.join(&kernel.release), &files)?;
+            outcome(&files)
+        }
         (ended, files) => {
             let why = ended.err().or(files.err());
             let why = why.unwrap_or_else(|| "it ended before its script".into());
@@ -132,6 +135,17 @@ fn files(mut found: &[u8]) -> Result<BTreeMap<String, Vec<u8>>, String> {
     Ok(files)
 }
 
+/// Leaves the files in `folder`, for whoever wants to know more than the table says.
+fn keep(folder: &Path, files: &BTreeMap<String, Vec<u8>>) -> Result<(), String> {
+    for (name, contents) in files {
+        let path = folder.join(name);
+        let made = path.parent().map_or(Ok(()), fs::create_dir_all);
+        let written = made.and_then(|()| fs::write(&path, contents));
+        written.map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    Ok(())
+}
+
 fn outcome(files: &BTreeMap<String, Vec<u8>>) -> Result<Outcome, String> {
     let mut watched: BTreeMap<String, Watched> = BTreeMap::new();
     for (name, contents) in files {
@@ -152,7 +166,9 @@ fn outcome(files: &BTreeMap<String, Vec<u8>>) -> Result<Outcome, String> {
                     .collect::<Result<_, _>>();
                 watched.records = records.map_err(|error| format!("{name}: {error}"))?;
             }
-            _ => watched.complaints = text.lines().map(str::to_owned).collect(),
+            "complaints" => watched.complaints = text.lines().map(str::to_owned).collect(),
+            // What doctor said is for people.
+            _ => {}
         }
     }
     Ok(Outcome { watched })

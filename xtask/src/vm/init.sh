@@ -36,6 +36,8 @@ hold() { # scenario
 
 watch() { # hooks
     rm -f ./*
+    wirespan doctor --json > doctor 2>> workload.err || echo "doctor ended with $?" >> workload.err
+    emit "$1/doctor" doctor
     hold held
     exec 3> held.go
     hold held-reading
@@ -62,8 +64,6 @@ watch() { # hooks
     emit "$1/complaints" workload.err
 }
 
-wirespan doctor --json > doctor 2>&1 < /dev/null
-emit doctor doctor
 for set in $(echo "$hooks" | tr , ' '); do
     echo "=== $set"
     watch "$set" < /dev/null

@@ -1,0 +1,99 @@
+"""Starts the servers named in its arguments with the laboratory of the recorded captures, tells
+where they are, says `ready`, and stops them when its input ends."""
+
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "tests" / "pcaps" / "gen"))
+
+import case_grpc  # noqa: E402
+import lab  # noqa: E402
+
+
+def free_port():
+    """A port that nobody has: other than a recording, a test has the machine's network to share."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
+PYTHON_PORT = free_port()
+lab.NGINX_PORT, lab.NGINX_H2_PORT = free_port(), free_port()
+lab.REDIS_PORT, lab.POSTGRES_PORT, lab.MARIADB_PORT = free_port(), free_port(), free_port()
+case_grpc.PORT = free_port()
+
+
+def missing(*programs):
+    """Ends the program where one of these is not installed."""
+    for program in programs:
+        if shutil.which(program) is None and not any(Path("/usr/sbin").glob(program)):
+            tell("missing", program)
+            raise SystemExit
+
+
+def tell(key, value):
+    print(key, value, flush=True)
+
+
+def nginx(servers):
+    missing("nginx", "curl", "ab")
+    servers.nginx()
+    tell("nginx", lab.NGINX_PORT)
+
+
+def redis(servers):
+    missing("redis-server", "redis-cli", "redis-benchmark")
+    servers.redis()
+    tell("redis", lab.REDIS_PORT)
+
+
+def postgres(servers):
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    if not programs:
+        missing("postgres")
+    servers.postgres()
+    tell("postgres", lab.POSTGRES_PORT)
+    tell("postgres-programs", programs[-1])
+
+
+def mariadb(servers):
+    missing("mariadbd", "mariadb", "mariadb-install-db")
+    servers.mariadb()
+    tell("mariadb", lab.MARIADB_PORT)
+
+
+def grpc(servers):
+    if not case_grpc.prepare():
+        tell("missing", case_grpc.GRPCIO)
+        raise SystemExit
+    case_grpc.server(servers)
+    tell("grpc", case_grpc.PORT)
+    tell("grpc-python", case_grpc.PYTHON)
+    tell("grpc-name", case_grpc.PYTHON.name)
+    tell("grpc-client", lab.HERE / "grpc_client.py")
+
+
+def python(servers):
+    missing("curl")
+    command = ["python3", "-m", "http.server", "--bind", "127.0.0.1", str(PYTHON_PORT)]
+    servers.start(command, PYTHON_PORT, cwd=servers.folder, stdout=subprocess.DEVNULL,
+                  stderr=subprocess.DEVNULL)
+    tell("python", PYTHON_PORT)
+
+
+def main():
+    servers = lab.Lab()
+    try:
+        for name in sys.argv[1:]:
+            {"nginx": nginx, "redis": redis, "postgres": postgres, "mariadb": mariadb,
+             "grpc": grpc, "python": python}[name](servers)
+        print("ready", flush=True)
+        sys.stdin.read()
+    finally:
+        servers.stop()
+
+
+main()

@@ -1,0 +1,252 @@
+//! Running `wirespan` beside the programs that it watches, and reading what it prints.
+
+use std::env;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use wirespan_workload::{Hooks, Truth};
+
+/// How long anything may take that takes no time.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(crate) const WIRESPAN: &str = env!("CARGO_BIN_EXE_wirespan");
+
+/// The right to capture, of one test at a time; `None`, said aloud, where this machine cannot.
+pub(crate) fn capture() -> Option<MutexGuard<'static, ()>> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    static WHY_NOT: OnceLock<Option<String>> = OnceLock::new();
+    let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    match WHY_NOT.get_or_init(why_not) {
+        None => Some(alone),
+        Some(why) => {
+            assert!(
+                env::var_os("WIRESPAN_LIVE").is_none(),
+                "cannot capture: {why}"
+            );
+            // Not `println`, which is shown of failed tests only.
+            let _ = writeln!(std::io::stderr(), "SKIPPED live capture: {why}");
+            None
+        }
+    }
+}
+
+fn why_not() -> Option<String> {
+    let doctor = Command::new(WIRESPAN).arg("doctor").output();
+    let doctor = doctor.expect("a doctor");
+    let said = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    match doctor.status.code() {
+        Some(0) => None,
+        Some(4) => Some(said),
+        code => panic!(
+            "doctor ended with {code:?}: {}",
+            String::from_utf8_lossy(&doctor.stderr)
+        ),
+    }
+}
+
+/// A folder of a test's own, gone with it.
+pub(crate) struct Folder(PathBuf);
+
+impl Folder {
+    pub(crate) fn new(name: &str) -> Self {
+        let folder = env::temp_dir().join(format!("wirespan-live-{}-{name}", std::process::id()));
+        fs::create_dir_all(&folder).expect("a folder");
+        Self(folder)
+    }
+
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// `wirespan tail` or `record`, watching.
+pub(crate) struct Watcher {
+    child: Child,
+    folder: Folder,
+    /// Lines of its standard error after the one that says that it observes.
+    complaints: Receiver<String>,
+}
+
+/// What a watcher left.
+pub(crate) struct Watched {
+    pub(crate) records: Vec<Value>,
+    /// What it said on standard error after it began.
+    pub(crate) said: Vec<String>,
+}
+
+impl Watcher {
+    /// Starts `wirespan tail` with more `options`, and waits until it observes.
+    pub(crate) fn tail(options: &[&str]) -> Self {
+        let started = Self::start(&[&["tail", "-o", "jsonl"], options].concat());
+        started.unwrap_or_else(|(status, said)| panic!("tail ended with {status}: {said:?}"))
+    }
+
+    /// The same with a set of hooks; `None` where the kernel does not offer it.
+    pub(crate) fn with_hooks(hooks: Hooks) -> Option<Self> {
+        let hooks = hooks.to_string();
+        match Self::start(&["tail", "-o", "jsonl", "--hooks", &hooks]) {
+            Ok(watcher) => Some(watcher),
+            Err((status, said)) => {
+                assert_eq!(status.code(), Some(4), "tail --hooks {hooks}: {said:?}");
+                None
+            }
+        }
+    }
+
+    /// Starts `wirespan`, and waits until it observes; how it ended and what it said where it never
+    /// does.
+    pub(crate) fn start(arguments: &[&str]) -> Result<Self, (ExitStatus, Vec<String>)> {
+        static NUMBER: Mutex<u32> = Mutex::new(0);
+        let number = {
+            let mut number = NUMBER.lock().unwrap_or_else(PoisonError::into_inner);
+            *number += 1;
+            *number
+        };
+        let folder = Folder::new(&number.to_string());
+        let records = File::create(folder.file("records")).expect("a file");
+        let mut child = Command::new(WIRESPAN)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(records)
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("wirespan");
+        let stderr = BufReader::new(child.stderr.take().expect("a pipe"));
+        let (sender, complaints) = mpsc::channel();
+        thread::spawn(move || {
+            let mut lines = stderr.lines().map_while(Result::ok);
+            lines.try_for_each(|line| sender.send(line))
+        });
+        let mut said = Vec::new();
+        while let Ok(line) = complaints.recv_timeout(PATIENCE) {
+            if line.starts_with("wirespan: observing") {
+                return Ok(Self {
+                    child,
+                    folder,
+                    complaints,
+                });
+            }
+            said.push(line);
+        }
+        Err((ended(&mut child), said))
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits until everything that has happened is recorded, and ends it as Ctrl-C does.
+    pub(crate) fn end(mut self) -> Watched {
+        signal("INT", self.pid());
+        let status = ended(&mut self.child);
+        let said: Vec<String> = self.complaints.iter().collect();
+        assert!(status.success(), "it ended with {status}: {said:#?}");
+        let records = read(&self.folder.file("records"));
+        Watched { records, said }
+    }
+
+    /// Ends it without letting it say a word.
+    pub(crate) fn kill(mut self) {
+        signal("KILL", self.pid());
+        ended(&mut self.child);
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        // Nothing where it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Waits for the end of `child`, with patience.
+pub(crate) fn ended(child: &mut Child) -> ExitStatus {
+    let begun = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().expect("a child") {
+            return status;
+        }
+        if begun.elapsed() > PATIENCE {
+            let _ = child.kill();
+            panic!("process {} does not end", child.id());
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+pub(crate) fn signal(name: &str, pid: u32) {
+    let kill = format!("kill -{name} {pid}");
+    let sent = Command::new("sh").args(["-c", &kill]).status();
+    assert!(sent.expect("a shell").success(), "{kill} failed");
+}
+
+/// Reads records, a line each.
+pub(crate) fn read(path: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(path).expect("records");
+    let record = |line| serde_json::from_str(line).expect("a record");
+    text.lines().map(record).collect()
+}
+
+/// A command that plays scenarios of the workload.
+pub(crate) fn workload(arguments: &[&str]) -> Command {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    let program = PROGRAM.get_or_init(|| {
+        let built = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+            .args([
+                "build",
+                "--quiet",
+                "--locked",
+                "--package",
+                "wirespan-workload",
+            ])
+            .status();
+        assert!(
+            built.expect("cargo").success(),
+            "the workload was not built"
+        );
+        // Beside the folder of this profile, whichever that is.
+        let programs = Path::new(WIRESPAN).parent().expect("a folder");
+        programs.with_file_name("debug").join("workload")
+    });
+    let mut command = Command::new(program);
+    command.arg("run").args(arguments);
+    command
+}
+
+/// Plays scenarios and gives the truth of them.
+pub(crate) fn play(arguments: &[&str]) -> Vec<Truth> {
+    let played = workload(arguments).stderr(Stdio::inherit()).output();
+    let played = played.expect("a workload");
+    assert!(played.status.success(), "the workload {arguments:?} failed");
+    truth(&String::from_utf8(played.stdout).expect("UTF-8"))
+}
+
+pub(crate) fn truth(text: &str) -> Vec<Truth> {
+    let lines = text.lines().filter(|line| *line != "ready");
+    lines
+        .map(|line| Truth::from_json(line).expect("a truth"))
+        .collect()
+}
+
+/// Waits, with patience, until `happened`.
+pub(crate) fn until(what: &str, mut happened: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !happened() {
+        assert!(begun.elapsed() < PATIENCE, "{what} did not happen");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
