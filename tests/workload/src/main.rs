@@ -16,7 +16,7 @@ use serde_json::Value;
 use wirespan_workload::{Truth, compare};
 
 use crate::end::{End, Way};
-use crate::process::{begin, inherited};
+use crate::process::{Child, inherited};
 use crate::scenarios::Scenario;
 use crate::stage::{Stage, answer};
 
@@ -80,13 +80,14 @@ fn run(options: &[&str]) -> Outcome {
             "no scenario is called {unknown}; `workload list` names them"
         ));
     }
-    begin("wl-client").map_err(|error| error.to_string())?;
     let everything = wanted.contains(&"all");
     let chosen = |one: &&Scenario| wanted.contains(&one.name) || (everything && one.runs_alone());
     let mut failed = false;
     for scenario in all.iter().filter(chosen) {
+        // In a process of its own: what one did to itself is not there for the next.
         let mut stage = Stage::new(scenario.name, requests, full);
-        if let Err(error) = scenario.play(&mut stage) {
+        let played = Child::start("wl-client", || scenario.play(&mut stage)).and_then(Child::join);
+        if let Err(error) = played {
             eprintln!("workload: {}: {error}", scenario.name);
             failed = true;
         }

@@ -9,7 +9,7 @@ use std::sync::mpsc;
 
 use crate::end::{End, Way};
 use crate::message::Ask;
-use crate::process::{Child, duplicate_onto, keep_open, pass, take};
+use crate::process::{Child, duplicate_onto, keep_open, pass, rename, take};
 use crate::stage::{Client, Stage, answer, answer_once, listen, respond};
 
 /// A number that no other descriptor has.
@@ -127,6 +127,22 @@ pub(super) fn executed(stage: &mut Stage) -> io::Result<()> {
         let number = end.input().to_string();
         let program = std::env::current_exe()?;
         Err(Command::new(program).args(["answer", &number]).exec())
+    })?;
+    let mut client = Client::connect(address, Way::PLAIN)?;
+    stage.ask(&mut client, Ask::small())?;
+    stage.converse(&mut client)?;
+    drop(client);
+    server.join()
+}
+
+/// The server takes another name when it has answered once.
+pub(super) fn renamed(stage: &mut Stage) -> io::Result<()> {
+    let (listener, address) = listen()?;
+    let server = Child::start("wl-server", move || {
+        let mut end = End::new(listener.accept()?.0, Way::PLAIN);
+        answer_once(&mut end)?;
+        rename("wl-renamed")?;
+        answer(&mut end)
     })?;
     let mut client = Client::connect(address, Way::PLAIN)?;
     stage.ask(&mut client, Ask::small())?;

@@ -100,6 +100,7 @@ pub(crate) fn all() -> Vec<Scenario> {
             "the process becomes another program",
             descriptors::executed,
         ),
+        Scenario::run("renamed", "another name on the way", descriptors::renamed),
         Scenario::run("threads", "one reads, one writes", descriptors::threads),
         Scenario::run("ipv6", "::1", kinds::ipv6),
         Scenario::run("mapped", "IPv4 on sockets of IPv6", kinds::mapped),

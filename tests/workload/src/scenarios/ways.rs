@@ -245,14 +245,11 @@ pub(super) fn io_uring(stage: &mut Stage) -> io::Result<()> {
         receive: uring::recv,
         ..Way::PLAIN
     };
-    // Client and server in processes of their own: a ring belongs to one.
     let (listener, address) = listen()?;
     let server = stage.serve(listener, 1, way)?;
-    let client = Child::start("wl-client", || {
-        let client = Client::connect(address, way)?;
-        let mut client = client.seen(Seen::AtSocket, Seen::AtSocket);
-        stage.converse(&mut client)
-    })?;
-    client.join()?;
+    let client = Client::connect(address, way)?;
+    let mut client = client.seen(Seen::AtSocket, Seen::AtSocket);
+    stage.converse(&mut client)?;
+    drop(client);
     server.join()
 }
