@@ -42,7 +42,7 @@ pub struct Difference {
 ///
 /// Each exchange must be there once for each side that `hooks` can see, and agree in everything
 /// that its client knows. Records that belong to no exchange are differences when they are of one
-/// of the truth's servers, or of one of its scenarios (`/scenario/...`); others are not looked at.
+/// of the truth's servers, or of one of its scenarios (`/scenario/pid-...`); others are not looked at.
 #[must_use]
 pub fn compare(truth: &[Truth], records: &[Value], hooks: Hooks) -> Vec<Difference> {
     let ours = Ours::of(truth);
@@ -126,12 +126,9 @@ impl<'a> Ours<'a> {
     }
 }
 
-/// `scenario` of `/scenario/...`.
+/// `/scenario/pid` of `/scenario/pid-number`: who else plays the scenario is not of this truth.
 fn scenario(target: &str) -> Option<&str> {
-    target
-        .strip_prefix('/')?
-        .split_once('/')
-        .map(|(name, _)| name)
+    target.rsplit_once('-').map(|(played, _)| played)
 }
 
 /// What is wrong with the records of one side of an exchange.

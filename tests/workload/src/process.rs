@@ -64,6 +64,8 @@ impl Child {
 /// Names this process, and bounds its life.
 fn begin(name: &str) -> io::Result<()> {
     rename(name)?;
+    // Who kills the workload means all of it.
+    done(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) })?;
     // SAFETY: no signal handler of ours is run.
     unsafe { libc::alarm(LONGEST_LIFE) };
     Ok(())
