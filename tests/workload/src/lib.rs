@@ -1,7 +1,7 @@
 //! What a workload knows of itself, and how the records of a live capture are held against it.
 //!
 //! The program `workload` makes the traffic and prints a [`Truth`] for each exchange; this library
-//! reads them again and [`compare`]s. It captures nothing and knows no eBPF.
+//! reads them again and compares ([`compare()`]). It captures nothing and knows no eBPF.
 
 mod compare;
 mod truth;
