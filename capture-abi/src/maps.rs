@@ -18,7 +18,12 @@ pub struct Connection {
     /// Where each stream ends; `u64::MAX` while that is not known. The kernel counts a FIN as if it
     /// were a byte, streams do not.
     pub end: [u64; 2],
-    /// Sequence number at position 0 of each stream.
+    /// Where the turn at hand of each stream began: what its sender has said since the other spoke.
+    pub turn: [u64; 2],
+    /// How far the other stream had come then.
+    pub turn_other: [u64; 2],
+    /// Sequence number at position 0 of each stream. Of a Unix socket, its inode number, which tells
+    /// it from others at the same address.
     pub base: [u32; 2],
     /// Bits of [`connection_flag`].
     pub flags: u32,
@@ -109,6 +114,8 @@ pub struct Walk {
     pub left: u64,
     /// Position of the next of them.
     pub position: u64,
+    /// Bytes gathered so far.
+    pub gathered: u64,
     /// Flags with which events are submitted: whether the reader is woken.
     pub wake: u64,
 }
@@ -137,7 +144,7 @@ pub struct Settings {
     pub own_tgid: u32,
     /// Bytes of one call that are copied at most.
     pub call_share: u32,
-    /// Bytes of each stream that are copied before anything is granted.
+    /// Bytes of each turn of a stream that are copied whatever was granted.
     pub first_window: u32,
     /// Bytes waiting in the ring buffer above which the reader is woken.
     pub wake_above: u32,

@@ -23,12 +23,18 @@ pub struct Offsets {
     pub file_private_data: u32,
     /// `inode.i_mode`.
     pub inode_mode: u32,
+    /// `inode.i_ino`.
+    pub inode_number: u32,
     /// `socket.sk`.
     pub socket_sk: u32,
+    /// `socket_alloc.vfs_inode`: where the inode of a socket is, behind the socket.
+    pub socket_inode: u32,
     /// `sock_common.skc_family`.
     pub sock_family: u32,
     /// `sock_common.skc_state`.
     pub sock_state: u32,
+    /// `sock_common.skc_flags`.
+    pub sock_flags: u32,
     /// `sock_common.skc_daddr`.
     pub sock_daddr: u32,
     /// `sock_common.skc_rcv_saddr`.
@@ -47,6 +53,8 @@ pub struct Offsets {
     pub sock_protocol: u32,
     /// `sock.sk_type`.
     pub sock_type: u32,
+    /// `sock.sk_socket`.
+    pub sock_socket: u32,
     /// `net.ns.inum`.
     pub net_inum: u32,
     /// `tcp_sock.write_seq`.

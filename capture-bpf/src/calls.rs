@@ -3,10 +3,10 @@
 //! Bytes are copied at the return, when it is known how many were moved. Bytes sent are dated to
 //! the beginning of the call, because the peer may have answered before it returns.
 
-use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
+use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use wirespan_capture_abi::{
-    Connection, Counter, Direction, EventKind, Header, Thread, Verdict,
+    Connection, Counter, Direction, EventKind, Header, Role, Thread, Verdict,
 };
 
 use crate::connections;
@@ -17,8 +17,6 @@ use crate::maps::{CONNECTIONS, THREADS, count, settings};
 
 /// Bit of [`Thread::call`]: bytes are received.
 const RECEIVED: u32 = 1;
-/// Bit of [`Thread::call`]: a call that leaves the stream where it is has only looked.
-const MAY_PEEK: u32 = 2;
 
 /// Where a call has its bytes.
 #[derive(Clone, Copy)]
@@ -92,18 +90,18 @@ pub fn begin(fd: u32, direction: Direction, memory: Memory) {
     let Some(sock) = kernel::socket_of(fd) else {
         return;
     };
-    note(thread, sock, direction, memory, 0);
+    note(thread, sock, direction, memory);
 }
 
-/// A call on a socket begins, which may only look at what there is to receive.
+/// A call on a socket begins.
 #[inline(always)]
 pub fn begin_on(sock: u64, direction: Direction, memory: Memory) {
     let Some(thread) = thread() else { return };
-    note(thread, sock, direction, memory, MAY_PEEK);
+    note(thread, sock, direction, memory);
 }
 
 #[inline(always)]
-fn note(thread: &mut Thread, sock: u64, direction: Direction, memory: Memory, peek: u32) {
+fn note(thread: &mut Thread, sock: u64, direction: Direction, memory: Memory) {
     let family = kernel::family(sock);
     let (moved, other) = match family {
         INET | INET6 => {
@@ -124,7 +122,7 @@ fn note(thread: &mut Thread, sock: u64, direction: Direction, memory: Memory, pe
     thread.other = other;
     thread.call = match direction {
         Direction::Sent => 0,
-        Direction::Received => RECEIVED | peek,
+        Direction::Received => RECEIVED,
     };
     // SAFETY: has no requirements.
     thread.time = unsafe { bpf_ktime_get_ns() };
@@ -151,6 +149,65 @@ pub fn current() -> Option<&'static mut Thread> {
     (thread.sock != 0).then_some(thread)
 }
 
+/// The current thread connects a socket. Only Unix sockets are noted: the birth of a TCP connection
+/// is seen elsewhere.
+#[inline(always)]
+pub fn connect(sock: u64) {
+    let Some(thread) = thread() else { return };
+    let family = kernel::family(sock);
+    if family == UNIX && kernel::is_stream(sock, family) {
+        thread.call = 0;
+        thread.sock = sock;
+    }
+}
+
+/// The call of [`connect`] returns: both ends are established, the other one before anyone has
+/// accepted it.
+#[inline(always)]
+pub fn connected(returned: i64) {
+    let Some(thread) = current() else { return };
+    let sock = thread.sock;
+    thread.sock = 0;
+    if returned != 0 || kernel::family(sock) != UNIX {
+        return;
+    }
+    connections::establish(sock, UNIX, Role::Client);
+    if let Some(peer) = kernel::unix_peer(sock)
+        && CONNECTIONS
+            .get_ptr_mut(peer)
+            .is_none_or(|known| !connections::is_same(peer, known))
+    {
+        connections::establish(peer, UNIX, Role::Server);
+    }
+}
+
+/// The call of the current thread has taken bytes from its socket, and may go on: `copied` of them
+/// since it began.
+#[inline(always)]
+pub fn took(sock: u64, copied: i64) {
+    let Some(thread) = current() else { return };
+    if thread.sock != sock || copied <= 0 || thread.call & RECEIVED == 0 {
+        return;
+    }
+    let now = kernel::sequence(sock, Direction::Received);
+    let fresh = u64::from(now.wrapping_sub(thread.before));
+    // A look that takes nothing leaves the stream where it is.
+    if fresh == 0 || fresh > copied as u64 {
+        return;
+    }
+    let offset = thread.offset;
+    thread.offset = offset + (copied as u64 - fresh);
+    moved(
+        thread,
+        sock,
+        Direction::Received,
+        Shape::KernelVectors,
+        fresh,
+    );
+    thread.offset = offset;
+    thread.before = now;
+}
+
 /// The call of the current thread returns, having moved `returned` bytes: a length, or an error if
 /// it is negative.
 #[inline(always)]
@@ -174,17 +231,19 @@ fn moved(thread: &mut Thread, sock: u64, direction: Direction, shape: Shape, ret
         Shape::Messages => copy::message_bytes(thread.memory, returned),
         _ => returned,
     };
-    if thread.call & MAY_PEEK != 0 && kernel::family(sock) != UNIX {
-        let now = kernel::sequence(sock, direction);
-        if now == thread.before {
-            return;
-        }
+    if matches!(direction, Direction::Received)
+        && kernel::family(sock) != UNIX
+        && kernel::sequence(sock, direction) == thread.before
+    {
+        // A look that took nothing, or what was told of already.
+        return;
     }
     let Some(connection) = connections::of(sock, direction, total) else {
         return;
     };
     let position = connections::advance(sock, connection, direction, total);
-    let (from, until) = connections::wanted(sock, connection, direction);
+    let other = other(thread, sock, connection, direction);
+    let (from, until) = connections::wanted(sock, connection, direction, position, other);
     if position + total < from {
         return;
     }
@@ -195,7 +254,7 @@ fn moved(thread: &mut Thread, sock: u64, direction: Direction, shape: Shape, ret
         sock,
         born: connection.born,
         position,
-        other: other(thread, sock, connection, direction),
+        other,
         ..Header::default()
     };
     let memory = Memory {

@@ -15,8 +15,8 @@ use crate::maps::{CONNECTIONS, WISHES, count, settings};
 #[inline(always)]
 pub fn of(sock: u64, direction: Direction, moved: u64) -> Option<&'static mut Connection> {
     let known = match CONNECTIONS.get_ptr_mut(sock) {
-        Some(known) => known,
-        None => adopt(sock, direction, moved)?,
+        Some(known) if is_same(sock, known) => known,
+        _ => adopt(sock, direction, moved)?,
     };
     // SAFETY: a value of a map; other processors may write to it at the same time, each field by
     // itself.
@@ -34,13 +34,40 @@ pub fn of(sock: u64, direction: Direction, moved: u64) -> Option<&'static mut Co
     Some(connection)
 }
 
+/// Whether a socket is still the one that was met at its address. The end of a TCP socket is seen,
+/// that of a Unix socket is not.
+#[inline(always)]
+pub fn is_same(sock: u64, known: *mut Connection) -> bool {
+    // SAFETY: a value of a map.
+    let known = unsafe { &mut *known };
+    if known.tuple.family != UNIX {
+        return true;
+    }
+    let inode = split(kernel::inode_number(sock));
+    if known.base == [0; 2] {
+        // It had none before it was accepted.
+        known.base = inode;
+    }
+    known.base == inode
+}
+
+/// A number of 64 bits in two halves.
+#[inline(always)]
+fn split(number: u64) -> [u32; 2] {
+    [number as u32, (number >> 32) as u32]
+}
+
 /// Takes up a connection that was just established.
 #[inline(always)]
 pub fn establish(sock: u64, family: u16, role: Role) {
-    let base = [
-        kernel::sequence(sock, Direction::Sent),
-        kernel::sequence(sock, Direction::Received),
-    ];
+    let base = if family == UNIX {
+        split(kernel::inode_number(sock))
+    } else {
+        [
+            kernel::sequence(sock, Direction::Sent),
+            kernel::sequence(sock, Direction::Received),
+        ]
+    };
     let Some(connection) = insert(sock, kernel::tuple(sock, family, role), base) else {
         return;
     };
@@ -58,9 +85,14 @@ fn adopt(sock: u64, direction: Direction, moved: u64) -> Option<*mut Connection>
     if !kernel::is_stream(sock, family) {
         return None;
     }
-    let mut tuple = kernel::tuple(sock, family, Role::Unknown);
+    let role = if family == UNIX {
+        kernel::unix_role(sock)
+    } else {
+        Role::Unknown
+    };
+    let mut tuple = kernel::tuple(sock, family, role);
     tuple.midstream = 1;
-    let mut base = [0; 2];
+    let mut base = split(kernel::inode_number(sock));
     if family != UNIX {
         base = [
             kernel::sequence(sock, Direction::Sent),
@@ -122,8 +154,16 @@ fn announce(sock: u64, connection: &mut Connection) {
 #[inline(always)]
 pub fn position(connection: &Connection, direction: Direction, sequence: u32) -> u64 {
     let (base, last, end) = match direction {
-        Direction::Sent => (connection.base[0], connection.position[0], connection.end[0]),
-        Direction::Received => (connection.base[1], connection.position[1], connection.end[1]),
+        Direction::Sent => (
+            connection.base[0],
+            connection.position[0],
+            connection.end[0],
+        ),
+        Direction::Received => (
+            connection.base[1],
+            connection.position[1],
+            connection.end[1],
+        ),
     };
     let ahead = sequence.wrapping_sub(base).wrapping_sub(last as u32) as i32;
     let now = last.wrapping_add(ahead as i64 as u64);
@@ -139,6 +179,13 @@ pub fn advance(sock: u64, connection: &mut Connection, direction: Direction, mov
             Direction::Received => connection.position[1] + moved,
         }
     } else {
+        if matches!(direction, Direction::Received)
+            && connection.end[1] == u64::MAX
+            && kernel::is_done(sock)
+        {
+            // A FIN that came after the process' own changes no state that is told of.
+            connection.end[1] = position(connection, direction, last_expected(sock));
+        }
         position(connection, direction, kernel::sequence(sock, direction))
     };
     match direction {
@@ -149,18 +196,45 @@ pub fn advance(sock: u64, connection: &mut Connection, direction: Direction, mov
 }
 
 /// What is wanted of a stream: from where on, and up to where it may be copied.
+///
+/// A turn may always be copied to some length: so requests and answers never wait for a grant,
+/// however fast they follow each other.
 #[inline(always)]
-pub fn wanted(sock: u64, connection: &Connection, direction: Direction) -> (u64, u64) {
+pub fn wanted(
+    sock: u64,
+    connection: &mut Connection,
+    direction: Direction,
+    start: u64,
+    other: u64,
+) -> (u64, u64) {
+    let (turn, turn_other) = match direction {
+        Direction::Sent => (&mut connection.turn[0], &mut connection.turn_other[0]),
+        Direction::Received => (&mut connection.turn[1], &mut connection.turn_other[1]),
+    };
+    if *turn_other != other {
+        *turn_other = other;
+        *turn = start;
+    }
+    let free = *turn + settings().map_or(0, |settings| u64::from(settings.first_window));
     // SAFETY: a value of a map that the loader replaces as a whole; a torn read costs some bytes'
     // copy and no more.
     let wish: Option<&Wish> = unsafe { WISHES.get(sock) };
     match wish {
-        Some(wish) if wish.born == connection.born => match direction {
-            Direction::Sent => (wish.from[0], wish.until[0]),
-            Direction::Received => (wish.from[1], wish.until[1]),
-        },
-        _ => (0, settings().map_or(0, |settings| u64::from(settings.first_window))),
+        Some(wish) if wish.born == connection.born => {
+            let (from, until) = match direction {
+                Direction::Sent => (wish.from[0], wish.until[0]),
+                Direction::Received => (wish.from[1], wish.until[1]),
+            };
+            (from, if until > free { until } else { free })
+        }
+        _ => (0, free),
     }
+}
+
+/// Sequence number of the FIN that the peer has sent.
+#[inline(always)]
+fn last_expected(sock: u64) -> u32 {
+    kernel::expected(sock).wrapping_sub(1)
 }
 
 /// Notes where a stream ends, and tells the reader.
@@ -175,9 +249,7 @@ pub fn end(sock: u64, direction: Direction) {
         // The state changes before the FIN takes a sequence number of its own,
         Direction::Sent => position(connection, direction, kernel::sequence(sock, direction)),
         // and after the peer's has.
-        Direction::Received => {
-            position(connection, direction, kernel::expected(sock).wrapping_sub(1))
-        }
+        Direction::Received => position(connection, direction, last_expected(sock)),
     };
     let known = match direction {
         Direction::Sent => &mut connection.end[0],

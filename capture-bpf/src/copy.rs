@@ -1,7 +1,7 @@
 //! Bytes into the ring buffer.
 
-use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_probe_read_user};
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
+use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_probe_read_user};
 use wirespan_capture_abi::{
     Counter, Direction, Header, LARGEST_PAYLOAD, PAYLOAD_CLASSES, Walk, flag,
 };
@@ -43,8 +43,16 @@ pub enum Shape {
     Nothing,
 }
 
-/// Vectors and pieces of one call that are looked at; what is beyond is counted.
-const STEPS: u32 = 32;
+/// Pieces of one call that are submitted one by one; what is beyond is counted.
+const STEPS: u32 = 24;
+/// Vectors of one call that are gathered in one event, in a short record and in a long one; what is
+/// beyond is counted.
+const FEW: u32 = 16;
+const MANY: u32 = 256;
+/// Room of these records. A call's bytes may take half of it: so the verifier sees that none can end
+/// outside.
+const SHORT: usize = 1_024;
+const LONG: usize = 8_192;
 /// Messages of one call that are looked at.
 const MESSAGES: u32 = 16;
 
@@ -115,7 +123,9 @@ pub fn submit_value<T: Copy>(header: &Header, value: &T) -> bool {
         const { assert!(size_of::<T>() <= PAYLOAD_CLASSES[1]) };
         (*record).header = *header;
         (*record).header.len = size_of::<T>() as u32;
-        (&raw mut (*record).payload).cast::<T>().write_unaligned(*value);
+        (&raw mut (*record).payload)
+            .cast::<T>()
+            .write_unaligned(*value);
     }
     entry.submit(wake());
     true
@@ -229,11 +239,19 @@ pub fn data(walk: *mut Walk, shape: Shape, memory: Memory, mut moved: Moved) {
         deliver(walk, &moved.header, 0);
     }
     begin(walk, shape, memory, &moved, nothing);
-    for _ in 0..STEPS {
-        if get!(walk.copy) == 0 || !load(walk, shape) {
-            break;
+    let copy = get!(walk.copy);
+    let scattered = !matches!(shape, Shape::Buffer | Shape::Nothing);
+    if scattered && copy < SHORT as u64 / 2 && get!(walk.vectors) <= u64::from(FEW) {
+        gather::<SHORT, FEW>(walk, shape, &mut moved.header);
+    } else if scattered && copy < LONG as u64 / 2 && !matches!(shape, Shape::Messages) {
+        gather::<LONG, MANY>(walk, shape, &mut moved.header);
+    } else {
+        for _ in 0..STEPS {
+            if get!(walk.copy) == 0 || !load(walk, shape) {
+                break;
+            }
+            piece(walk, &mut moved.header);
         }
-        piece(walk, &mut moved.header);
     }
     let left = get!(walk.left);
     if left > 0 {
@@ -292,8 +310,7 @@ fn load(walk: *mut Walk, shape: Shape) -> bool {
     if get!(walk.len) > 0 && get!(walk.message_left) > 0 {
         return true;
     }
-    if matches!(shape, Shape::Messages)
-        && (get!(walk.message_left) == 0 || get!(walk.vectors) == 0)
+    if matches!(shape, Shape::Messages) && (get!(walk.message_left) == 0 || get!(walk.vectors) == 0)
     {
         let messages = get!(walk.messages);
         if messages == 0 {
@@ -330,12 +347,81 @@ fn load(walk: *mut Walk, shape: Shape) -> bool {
     true
 }
 
+/// Submits what the vectors hold as one event. There are less than `N / 2` bytes to copy.
+#[inline(always)]
+fn gather<const N: usize, const VECTORS: u32>(walk: *mut Walk, shape: Shape, header: &mut Header) {
+    if get!(walk.copy) == 0 {
+        return;
+    }
+    let Some(mut entry) = EVENTS.reserve::<Record<N>>(0) else {
+        // What is left of the call is told of, or counted as lost, without its bytes.
+        return;
+    };
+    let record = entry.as_mut_ptr();
+    let below_half = N as u64 / 2 - 1;
+    set!(walk.gathered, 0);
+    for _ in 0..VECTORS {
+        let copy = get!(walk.copy);
+        if copy == 0 || !load(walk, shape) {
+            break;
+        }
+        let len = get!(walk.len);
+        let message_left = get!(walk.message_left);
+        let address = get!(walk.address);
+        let skip = get!(walk.skip);
+        let gathered = get!(walk.gathered);
+        let mut take = if len > message_left {
+            message_left
+        } else {
+            len
+        };
+        if skip > 0 {
+            if take > skip {
+                take = skip;
+            }
+            set!(walk.skip, skip - take);
+        } else {
+            if take > copy {
+                take = copy;
+            }
+            // SAFETY: reserved above; both are below `N / 2`.
+            let failed = unsafe {
+                let to = (&raw mut (*record).payload)
+                    .cast::<u8>()
+                    .add((gathered & below_half) as usize);
+                bpf_probe_read_user(to.cast(), (take & below_half) as u32, address as *const _)
+            };
+            if failed != 0 {
+                break;
+            }
+            set!(walk.gathered, gathered + take);
+            set!(walk.copy, copy - take);
+        }
+        set!(walk.address, address + take);
+        set!(walk.len, len - take);
+        if message_left != u64::MAX {
+            set!(walk.message_left, message_left - take);
+        }
+    }
+    header.position = get!(walk.position);
+    header.len = get!(walk.gathered) as u32;
+    header.moved = get!(walk.left) as u32;
+    // SAFETY: reserved above.
+    unsafe { (*record).header = *header };
+    set!(walk.left, 0);
+    entry.submit(get!(walk.wake));
+}
+
 /// Passes over, or submits, the piece at hand or the first part of it.
 #[inline(always)]
 fn piece(walk: *mut Walk, header: &mut Header) {
     let len = get!(walk.len);
     let message_left = get!(walk.message_left);
-    let mut take = if len > message_left { message_left } else { len };
+    let mut take = if len > message_left {
+        message_left
+    } else {
+        len
+    };
     let address = get!(walk.address);
     let skip = get!(walk.skip);
     if skip > 0 {

@@ -78,6 +78,18 @@ pub fn kprobe_tcp_recvmsg(ctx: ProbeContext) -> u32 {
     0
 }
 
+/// tcp_cleanup_rbuf(sk, copied): what tcp_recvmsg calls when it has taken bytes, perhaps several
+/// times.
+///
+/// A kretprobe on tcp_recvmsg would miss returns: the kernel keeps few return addresses, and each
+/// process that waits for bytes holds one.
+#[kprobe]
+pub fn kprobe_tcp_cleanup_rbuf(ctx: ProbeContext) -> u32 {
+    let copied: i32 = ctx.arg(1).unwrap_or(0);
+    calls::took(ctx.arg(0).unwrap_or(0), i64::from(copied));
+    0
+}
+
 /// tcp_sendpage(sk, page, offset, size, flags), before Linux 6.5
 #[kprobe]
 pub fn kprobe_tcp_sendpage(ctx: ProbeContext) -> u32 {
@@ -113,6 +125,22 @@ pub fn kprobe_unix_recvmsg(ctx: ProbeContext) -> u32 {
     0
 }
 
+/// unix_stream_connect(sock, …)
+#[kprobe]
+pub fn kprobe_unix_connect(ctx: ProbeContext) -> u32 {
+    if let Some(sock) = socket_behind(ctx.arg(0).unwrap_or(0)) {
+        calls::connect(sock);
+    }
+    0
+}
+
+/// Return of unix_stream_connect
+#[kretprobe]
+pub fn kretprobe_unix_connect(ctx: RetProbeContext) -> u32 {
+    calls::connected(i64::from(ctx.ret::<i32>()));
+    0
+}
+
 /// Return of a function with a message.
 #[kretprobe]
 pub fn kretprobe_message(ctx: RetProbeContext) -> u32 {
@@ -144,34 +172,141 @@ pub fn fentry_tcp_sendmsg(ctx: FEntryContext) -> i32 {
 /// Return of tcp_sendmsg
 #[fexit(function = "tcp_sendmsg")]
 pub fn fexit_tcp_sendmsg(ctx: FExitContext) -> i32 {
-    calls::finish(Shape::KernelVectors, argument(ctx.as_ptr(), 3) as i32 as i64);
+    calls::finish(
+        Shape::KernelVectors,
+        argument(ctx.as_ptr(), 3) as i32 as i64,
+    );
     0
 }
 
 /// tcp_recvmsg(sk, msg, …)
 #[fentry(function = "tcp_recvmsg")]
 pub fn fentry_tcp_recvmsg(ctx: FEntryContext) -> i32 {
-    on_socket(argument(ctx.as_ptr(), 0), Received, argument(ctx.as_ptr(), 1));
+    on_socket(
+        argument(ctx.as_ptr(), 0),
+        Received,
+        argument(ctx.as_ptr(), 1),
+    );
+    0
+}
+
+/// tcp_sendpage(sk, page, offset, size, flags), before Linux 6.5
+#[fentry(function = "tcp_sendpage")]
+pub fn fentry_tcp_sendpage(ctx: FEntryContext) -> i32 {
+    calls::begin_on(argument(ctx.as_ptr(), 0), Sent, Memory::NONE);
+    0
+}
+
+/// Return of tcp_sendpage
+#[fexit(function = "tcp_sendpage")]
+pub fn fexit_tcp_sendpage(ctx: FExitContext) -> i32 {
+    calls::finish(Shape::Nothing, argument(ctx.as_ptr(), 5) as i32 as i64);
+    0
+}
+
+/// tcp_splice_read(sock, ppos, pipe, len, flags)
+#[fentry(function = "tcp_splice_read")]
+pub fn fentry_tcp_splice_read(ctx: FEntryContext) -> i32 {
+    if let Some(sock) = socket_behind(argument(ctx.as_ptr(), 0)) {
+        calls::begin_on(sock, Received, Memory::NONE);
+    }
+    0
+}
+
+/// Return of tcp_splice_read
+#[fexit(function = "tcp_splice_read")]
+pub fn fexit_tcp_splice_read(ctx: FExitContext) -> i32 {
+    calls::finish(Shape::Nothing, argument(ctx.as_ptr(), 5) as i64);
+    0
+}
+
+/// unix_stream_connect(sock, address, len, flags)
+#[fentry(function = "unix_stream_connect")]
+pub fn fentry_unix_connect(ctx: FEntryContext) -> i32 {
+    if let Some(sock) = socket_behind(argument(ctx.as_ptr(), 0)) {
+        calls::connect(sock);
+    }
+    0
+}
+
+/// Return of unix_stream_connect
+#[fexit(function = "unix_stream_connect")]
+pub fn fexit_unix_connect(ctx: FExitContext) -> i32 {
+    calls::connected(argument(ctx.as_ptr(), 4) as i32 as i64);
+    0
+}
+
+/// unix_stream_sendmsg(sock, msg, len)
+#[fentry(function = "unix_stream_sendmsg")]
+pub fn fentry_unix_sendmsg(ctx: FEntryContext) -> i32 {
+    on_unix(
+        argument(ctx.as_ptr(), 0),
+        Sent,
+        argument(ctx.as_ptr(), 1),
+        0,
+    );
+    0
+}
+
+/// Return of unix_stream_sendmsg
+#[fexit(function = "unix_stream_sendmsg")]
+pub fn fexit_unix_sendmsg(ctx: FExitContext) -> i32 {
+    calls::finish(
+        Shape::KernelVectors,
+        argument(ctx.as_ptr(), 3) as i32 as i64,
+    );
+    0
+}
+
+/// unix_stream_recvmsg(sock, msg, size, flags)
+#[fentry(function = "unix_stream_recvmsg")]
+pub fn fentry_unix_recvmsg(ctx: FEntryContext) -> i32 {
+    let flags = argument(ctx.as_ptr(), 3) & 0xffff_ffff;
+    on_unix(
+        argument(ctx.as_ptr(), 0),
+        Received,
+        argument(ctx.as_ptr(), 1),
+        flags,
+    );
+    0
+}
+
+/// Return of unix_stream_recvmsg
+#[fexit(function = "unix_stream_recvmsg")]
+pub fn fexit_unix_recvmsg(ctx: FExitContext) -> i32 {
+    calls::finish(
+        Shape::KernelVectors,
+        argument(ctx.as_ptr(), 4) as i32 as i64,
+    );
     0
 }
 
 /// Return of tcp_recvmsg(sk, msg, len, flags), since Linux 6.18
 #[fexit(function = "tcp_recvmsg")]
 pub fn fexit_tcp_recvmsg_4(ctx: FExitContext) -> i32 {
-    calls::finish(Shape::KernelVectors, argument(ctx.as_ptr(), 4) as i32 as i64);
+    calls::finish(
+        Shape::KernelVectors,
+        argument(ctx.as_ptr(), 4) as i32 as i64,
+    );
     0
 }
 
 /// Return of tcp_recvmsg(sk, msg, len, flags, addr_len), since Linux 5.19
 #[fexit(function = "tcp_recvmsg")]
 pub fn fexit_tcp_recvmsg_5(ctx: FExitContext) -> i32 {
-    calls::finish(Shape::KernelVectors, argument(ctx.as_ptr(), 5) as i32 as i64);
+    calls::finish(
+        Shape::KernelVectors,
+        argument(ctx.as_ptr(), 5) as i32 as i64,
+    );
     0
 }
 
 /// Return of tcp_recvmsg(sk, msg, len, nonblock, flags, addr_len), before Linux 5.19
 #[fexit(function = "tcp_recvmsg")]
 pub fn fexit_tcp_recvmsg_6(ctx: FExitContext) -> i32 {
-    calls::finish(Shape::KernelVectors, argument(ctx.as_ptr(), 6) as i32 as i64);
+    calls::finish(
+        Shape::KernelVectors,
+        argument(ctx.as_ptr(), 6) as i32 as i64,
+    );
     0
 }

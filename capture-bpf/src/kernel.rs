@@ -91,10 +91,47 @@ pub fn sequence(sock: u64, direction: Direction) -> u32 {
     .unwrap_or(0)
 }
 
+/// Whether the peer's FIN has arrived (`SOCK_DONE`).
+#[inline(always)]
+pub fn is_done(sock: u64) -> bool {
+    read::<u64>(sock, offset!(sock_flags)).unwrap_or(0) & 2 != 0
+}
+
 /// Sequence number of the next byte that the kernel expects from the peer.
 #[inline(always)]
 pub fn expected(sock: u64) -> u32 {
     read(sock, offset!(tcp_rcv_nxt)).unwrap_or(0)
+}
+
+/// Inode number of a socket.
+#[inline(always)]
+pub fn inode_number(sock: u64) -> u64 {
+    let socket: u64 = read(sock, offset!(sock_socket)).unwrap_or(0);
+    read(
+        socket + u64::from(offset!(socket_inode)),
+        offset!(inode_number),
+    )
+    .unwrap_or(0)
+}
+
+/// The socket at the other end of a Unix socket.
+#[inline(always)]
+pub fn unix_peer(sock: u64) -> Option<u64> {
+    read(sock, offset!(unix_peer)).filter(|peer| *peer != 0)
+}
+
+/// Who opened the connection of a Unix socket: an accepted socket has the address of the one that
+/// listened.
+#[inline(always)]
+pub fn unix_role(sock: u64) -> Role {
+    if read::<u64>(sock, offset!(unix_addr)).unwrap_or(0) != 0 {
+        return Role::Server;
+    }
+    let peer: u64 = read(sock, offset!(unix_peer)).unwrap_or(0);
+    if peer != 0 && read::<u64>(peer, offset!(unix_addr)).unwrap_or(0) != 0 {
+        return Role::Client;
+    }
+    Role::Unknown
 }
 
 /// Addresses of a connection.

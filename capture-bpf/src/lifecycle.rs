@@ -52,7 +52,7 @@ pub fn socket_gone(ctx: RawTracePointContext) -> i32 {
     0
 }
 
-/// `sched:sched_process_exec`
+/// `sched:sched_process_exec`, and `task:task_rename`: its name is another from now on.
 #[raw_tracepoint]
 pub fn process_exec(_: RawTracePointContext) -> i32 {
     leave(EventKind::Exec)

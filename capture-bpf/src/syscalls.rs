@@ -12,6 +12,7 @@ use wirespan_capture_abi::Direction::{self, Received, Sent};
 
 use crate::calls::{self, Memory};
 use crate::copy::Shape;
+use crate::kernel::socket_of;
 
 /// Flags of recv with which no bytes leave the stream, or none of it: MSG_OOB, MSG_PEEK,
 /// MSG_ERRQUEUE.
@@ -115,6 +116,22 @@ pub fn enter_sendfile(ctx: TracePointContext) -> u32 {
     0
 }
 
+/// connect(fd, …)
+#[tracepoint]
+pub fn enter_connect(ctx: TracePointContext) -> u32 {
+    if let Some(sock) = socket_of(argument(&ctx, 0) as u32) {
+        calls::connect(sock);
+    }
+    0
+}
+
+/// Return of connect
+#[tracepoint]
+pub fn exit_connect(ctx: TracePointContext) -> u32 {
+    calls::connected(returned(&ctx));
+    0
+}
+
 /// Return of a call with a buffer.
 #[tracepoint]
 pub fn exit_buffer(ctx: TracePointContext) -> u32 {
@@ -162,9 +179,8 @@ fn message(address: u64) -> Option<Memory> {
     let mut vectors = [0_u64; 2];
     // SAFETY: the helper writes 16 bytes or fails: `msg_iov` and `msg_iovlen` follow the name and
     // its length.
-    let failed = unsafe {
-        bpf_probe_read_user(vectors.as_mut_ptr().cast(), 16, (address + 16) as *const _)
-    };
+    let failed =
+        unsafe { bpf_probe_read_user(vectors.as_mut_ptr().cast(), 16, (address + 16) as *const _) };
     (failed == 0).then_some(Memory {
         address: vectors[0],
         count: vectors[1],

@@ -19,13 +19,22 @@ impl Clock {
 
     /// Follows the wall clock, which may have been set.
     pub(crate) fn adjust(&mut self) {
-        let before = read(libc::CLOCK_MONOTONIC);
-        let wall = read(libc::CLOCK_REALTIME);
-        let after = read(libc::CLOCK_MONOTONIC);
-        let offset = wall.wrapping_sub(before.midpoint(after));
+        // Of some readings, the one that was interrupted least.
+        let mut best = u64::MAX;
+        let mut offset = self.offset;
+        for _ in 0..8 {
+            let before = read(libc::CLOCK_MONOTONIC);
+            let wall = read(libc::CLOCK_REALTIME);
+            let after = read(libc::CLOCK_MONOTONIC);
+            let span = after.saturating_sub(before);
+            if span < best {
+                best = span;
+                offset = wall.wrapping_sub(before.midpoint(after));
+            }
+        }
         // A difference within the reading's own error is none: times must not jitter.
         let drift = offset.wrapping_sub(self.offset).cast_signed();
-        if drift.unsigned_abs() > after.saturating_sub(before).max(100_000) {
+        if drift.unsigned_abs() > best.max(100_000) {
             self.offset = offset;
         }
     }

@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use wirespan_capture_abi::{Connection, Header, Role, Tuple, Wish, flag};
 use wirespan_engine::api::Direction;
 use wirespan_engine::{
-    Close, ConnectionId, Engine, Layer, Nanos, Opening, Roles, Side, Sink, Start,
+    Close, ConnectionId, Engine, Layer, Nanos, Opening, Process, Roles, Side, Sink, Start,
 };
 
 use crate::clock::Clock;
@@ -21,6 +21,9 @@ use crate::processes::Processes;
 
 /// Bytes of a stream that may be copied ahead of what was read of it, once its protocol wants them.
 const WINDOW: u64 = 4 << 20;
+
+/// How long a Unix socket may be silent before it is forgotten, in nanoseconds.
+const UNIX_IDLE: u64 = 300_000_000_000;
 
 /// `AF_INET6`, `AF_UNIX`.
 const INET6: u16 = 10;
@@ -63,6 +66,10 @@ struct Flow {
     tuple: Tuple,
     /// Known from the first bytes on.
     open: Option<Open>,
+    /// The process that used the socket last.
+    process: Option<Process>,
+    /// When it was last heard of, on the monotonic clock.
+    last: u64,
     /// Behind the last byte that an event told of, by the kernel's direction.
     seen: [u64; 2],
     wish: Wish,
@@ -162,6 +169,8 @@ impl Feed {
             born: header.born,
             tuple,
             open: None,
+            process: None,
+            last: header.time,
             seen: [0; 2],
             wish: Wish {
                 born: header.born,
@@ -187,9 +196,17 @@ impl Feed {
             Some(open) => open,
             None => self.open(header, moving, time, out),
         };
+        let process = self.processes.get(header.tgid);
         let Some(flow) = self.flow(header) else {
             return;
         };
+        if let Some(process) = process
+            && flow.process != Some(process)
+        {
+            flow.process = Some(process);
+            out.engine.set_process(open.id, process);
+        }
+        flow.last = header.time;
         let dir = open.direction(moving);
         let Output { engine, sink, .. } = out;
         // Bytes before the wish were left out on purpose.
@@ -233,7 +250,7 @@ impl Feed {
             start,
             side: if client { Side::Client } else { Side::Server },
             layer: Layer::Transport,
-            process: self.processes.get(header.tgid),
+            process: None,
         };
         let id = out.engine.open(&opening, time, out.sink);
         let open = Open { id, client };
@@ -336,6 +353,22 @@ impl Feed {
                 kernel.wish(sock, wish);
             }
         }
+    }
+
+    /// Forgets Unix sockets that were not heard of for long: their end is not seen. One that speaks
+    /// again is met in its middle.
+    pub(crate) fn sweep(&mut self, kernel: &mut Tables, now: u64, out: &mut Output<'_>) {
+        let time = out.clock.wall(now);
+        self.flows.retain(|sock, flow| {
+            if flow.tuple.family != UNIX || now.saturating_sub(flow.last) < UNIX_IDLE {
+                return true;
+            }
+            kernel.forget(*sock);
+            if let Some(open) = flow.open {
+                out.engine.close(open.id, Close::Idle, time, out.sink);
+            }
+            false
+        });
     }
 
     /// Ends everything: the source stops.

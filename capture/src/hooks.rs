@@ -110,10 +110,11 @@ const fn syscall(program: &'static str, name: &'static str) -> Hook {
 }
 
 /// Birth and death of connections and processes, for every set.
-const LIFECYCLE: [Hook; 4] = [
+const LIFECYCLE: [Hook; 5] = [
     hook("socket_state", Target::RawTracepoint("inet_sock_set_state")),
     hook("socket_gone", Target::RawTracepoint("tcp_destroy_sock")),
     hook("process_exec", Target::RawTracepoint("sched_process_exec")),
+    optional("process_exec", Target::RawTracepoint("task_rename")),
     hook("process_exit", Target::RawTracepoint("sched_process_exit")),
 ];
 
@@ -147,14 +148,23 @@ const SYSCALLS: [Hook; 26] = [
     syscall("enter_sendto", "sys_enter_sendmmsg"),
 ];
 
-const SYSCALLS_WITHOUT_MEMORY: [Hook; 2] = [
+const SYSCALLS_WITHOUT_MEMORY: [Hook; 4] = [
+    syscall("exit_connect", "sys_exit_connect"),
+    syscall("enter_connect", "sys_enter_connect"),
     syscall("enter_splice", "sys_enter_splice"),
     syscall("enter_sendfile", "sys_enter_sendfile64"),
 ];
 
-/// What only kprobes hook: where the kernel moves bytes that were never in user memory, and Unix
-/// sockets.
-const FUNCTIONS: [Hook; 8] = [
+/// A kretprobe keeps few return addresses, so none is on a function in which processes wait for
+/// bytes over TCP. Unix sockets have no other place.
+const KPROBES: [Hook; 14] = [
+    hook("kretprobe_message", Target::Function("tcp_sendmsg")),
+    hook(
+        "kprobe_tcp_cleanup_rbuf",
+        Target::Function("tcp_cleanup_rbuf"),
+    ),
+    hook("kprobe_tcp_sendmsg", Target::Function("tcp_sendmsg")),
+    hook("kprobe_tcp_recvmsg", Target::Function("tcp_recvmsg")),
     optional("kretprobe_nothing", Target::Function("tcp_sendpage")),
     optional("kretprobe_nothing", Target::Function("tcp_splice_read")),
     optional("kretprobe_message", Target::Function("unix_stream_sendmsg")),
@@ -163,6 +173,14 @@ const FUNCTIONS: [Hook; 8] = [
     optional(
         "kprobe_tcp_splice_read",
         Target::Function("tcp_splice_read"),
+    ),
+    optional(
+        "kretprobe_unix_connect",
+        Target::Function("unix_stream_connect"),
+    ),
+    optional(
+        "kprobe_unix_connect",
+        Target::Function("unix_stream_connect"),
     ),
     optional(
         "kprobe_unix_sendmsg",
@@ -174,11 +192,44 @@ const FUNCTIONS: [Hook; 8] = [
     ),
 ];
 
-const KPROBES: [Hook; 4] = [
-    hook("kretprobe_message", Target::Function("tcp_sendmsg")),
-    hook("kretprobe_message", Target::Function("tcp_recvmsg")),
-    hook("kprobe_tcp_sendmsg", Target::Function("tcp_sendmsg")),
-    hook("kprobe_tcp_recvmsg", Target::Function("tcp_recvmsg")),
+const TRAMPOLINES: [Hook; 13] = [
+    hook("fexit_tcp_sendmsg", Target::Trampoline("tcp_sendmsg")),
+    hook("fentry_tcp_sendmsg", Target::Trampoline("tcp_sendmsg")),
+    hook("fentry_tcp_recvmsg", Target::Trampoline("tcp_recvmsg")),
+    optional("fexit_tcp_sendpage", Target::Trampoline("tcp_sendpage")),
+    optional(
+        "fexit_tcp_splice_read",
+        Target::Trampoline("tcp_splice_read"),
+    ),
+    optional(
+        "fexit_unix_sendmsg",
+        Target::Trampoline("unix_stream_sendmsg"),
+    ),
+    optional(
+        "fexit_unix_recvmsg",
+        Target::Trampoline("unix_stream_recvmsg"),
+    ),
+    optional("fentry_tcp_sendpage", Target::Trampoline("tcp_sendpage")),
+    optional(
+        "fentry_tcp_splice_read",
+        Target::Trampoline("tcp_splice_read"),
+    ),
+    optional(
+        "fexit_unix_connect",
+        Target::Trampoline("unix_stream_connect"),
+    ),
+    optional(
+        "fentry_unix_connect",
+        Target::Trampoline("unix_stream_connect"),
+    ),
+    optional(
+        "fentry_unix_sendmsg",
+        Target::Trampoline("unix_stream_sendmsg"),
+    ),
+    optional(
+        "fentry_unix_recvmsg",
+        Target::Trampoline("unix_stream_recvmsg"),
+    ),
 ];
 
 /// What a set attaches, in this order.
@@ -191,7 +242,6 @@ pub(crate) fn hooks(set: HookSet, btf: &Btf<'_>) -> Vec<Hook> {
         }
         HookSet::Kprobe => {
             hooks.extend(KPROBES);
-            hooks.extend(FUNCTIONS);
         }
         HookSet::Fentry => {
             // What it returned follows its arguments, of which it lost two over the years.
@@ -200,13 +250,8 @@ pub(crate) fn hooks(set: HookSet, btf: &Btf<'_>) -> Vec<Hook> {
                 5 => "fexit_tcp_recvmsg_5",
                 _ => "fexit_tcp_recvmsg_4",
             };
-            hooks.extend([
-                hook("fexit_tcp_sendmsg", Target::Trampoline("tcp_sendmsg")),
-                hook(returned, Target::Trampoline("tcp_recvmsg")),
-                hook("fentry_tcp_sendmsg", Target::Trampoline("tcp_sendmsg")),
-                hook("fentry_tcp_recvmsg", Target::Trampoline("tcp_recvmsg")),
-            ]);
-            hooks.extend(FUNCTIONS);
+            hooks.push(hook(returned, Target::Trampoline("tcp_recvmsg")));
+            hooks.extend(TRAMPOLINES);
         }
     }
     hooks.extend(LIFECYCLE);

@@ -24,7 +24,7 @@ static OBJECT: &[u8] = {
 
 /// Bytes of a stream that are copied before anything is granted: what one connection may cost
 /// before it is known what it carries.
-pub(crate) const FIRST_WINDOW: u32 = 48 << 10;
+pub(crate) const FIRST_WINDOW: u32 = 60 << 10;
 
 /// Bytes of one call that are copied at most.
 const CALL_SHARE: u32 = 64 << 10;
@@ -259,6 +259,13 @@ impl Tables {
     /// What is known of the connection of a socket.
     pub(crate) fn connection(&self, sock: u64) -> Option<Connection> {
         self.connections.get(&sock, 0).ok().map(|plain| plain.0)
+    }
+
+    /// Forgets a connection of which the kernel side does not see the end.
+    pub(crate) fn forget(&mut self, sock: u64) {
+        // What is not there need not be removed.
+        let _ = self.connections.remove(&sock);
+        let _ = self.wishes.remove(&sock);
     }
 
     /// Tells the kernel side what is wanted of a connection.

@@ -39,6 +39,9 @@ const IDLE_SLEEP: Duration = Duration::from_millis(16);
 /// Time between looks at what has waited too long.
 const TICK: u64 = 100_000_000;
 
+/// Time between looks for connections whose end nobody tells of.
+const SWEEP: u64 = 60_000_000_000;
+
 /// Events read before time is looked at and wishes are told.
 const BATCH: usize = 4_096;
 
@@ -52,6 +55,7 @@ pub struct Live {
     waiter: Waiter,
     sleep: Duration,
     last_tick: u64,
+    last_sweep: u64,
 }
 
 impl Live {
@@ -75,6 +79,7 @@ impl Live {
             waiter,
             sleep: BUSY_SLEEP,
             last_tick: 0,
+            last_sweep: 0,
         })
     }
 
@@ -111,6 +116,15 @@ impl Live {
             self.clock.adjust();
             let wall = self.clock.wall(now);
             self.engine.tick(wall, sink);
+            if now.saturating_sub(self.last_sweep) >= SWEEP {
+                self.last_sweep = now;
+                let mut out = Output {
+                    engine: &mut self.engine,
+                    sink,
+                    clock: &self.clock,
+                };
+                self.feed.sweep(&mut self.kernel.tables, now, &mut out);
+            }
         }
         Ok(())
     }

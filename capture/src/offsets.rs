@@ -36,7 +36,9 @@ fn files(btf: &Btf<'_>, offsets: &mut Offsets) -> Result<(), BtfError> {
     offsets.file_inode = field(btf, "file", "f_inode", WORD)?;
     offsets.file_private_data = field(btf, "file", "private_data", WORD)?;
     offsets.inode_mode = field(btf, "inode", "i_mode", 2)?;
+    offsets.inode_number = field(btf, "inode", "i_ino", WORD)?;
     offsets.socket_sk = field(btf, "socket", "sk", WORD)?;
+    offsets.socket_inode = btf.offset("socket_alloc", "vfs_inode")?;
     Ok(())
 }
 
@@ -45,6 +47,7 @@ fn sockets(btf: &Btf<'_>, offsets: &mut Offsets) -> Result<(), BtfError> {
     const COMMON: &str = "sock_common";
     offsets.sock_family = field(btf, COMMON, "skc_family", 2)?;
     offsets.sock_state = field(btf, COMMON, "skc_state", 1)?;
+    offsets.sock_flags = field(btf, COMMON, "skc_flags", WORD)?;
     offsets.sock_daddr = field(btf, COMMON, "skc_daddr", 4)?;
     offsets.sock_saddr = field(btf, COMMON, "skc_rcv_saddr", 4)?;
     offsets.sock_dport = field(btf, COMMON, "skc_dport", 2)?;
@@ -59,6 +62,7 @@ fn sockets(btf: &Btf<'_>, offsets: &mut Offsets) -> Result<(), BtfError> {
     }
     offsets.sock_protocol = field(btf, "sock", "sk_protocol", 2)?;
     offsets.sock_type = field(btf, "sock", "sk_type", 2)?;
+    offsets.sock_socket = field(btf, "sock", "sk_socket", WORD)?;
     offsets.net_inum = field(btf, "net", "ns.inum", 4)?;
     offsets.unix_peer = field(btf, "unix_sock", "peer", WORD)?;
     offsets.unix_addr = field(btf, "unix_sock", "addr", WORD)?;
@@ -176,8 +180,9 @@ mod tests {
             "file",
             &[("f_inode", pointer, 40), ("private_data", pointer, 48)],
         );
-        structure("inode", &[("i_mode", short, 2)]);
+        let inode = structure("inode", &[("i_mode", short, 2), ("i_ino", pointer, 64)]);
         structure("socket", &[("sk", pointer, 24)]);
+        structure("socket_alloc", &[("vfs_inode", inode, 128)]);
         structure(
             "sock_common",
             &[
@@ -187,6 +192,7 @@ mod tests {
                 ("skc_num", short, 14),
                 ("skc_family", short, 16),
                 ("skc_state", byte, 18),
+                ("skc_flags", pointer, 32),
                 ("skc_net", net, 48),
                 ("skc_v6_daddr", in6_addr, 56),
                 ("skc_v6_rcv_saddr", in6_addr, 72),
@@ -194,7 +200,11 @@ mod tests {
         );
         structure(
             "sock",
-            &[("sk_protocol", short, 100), ("sk_type", short, 102)],
+            &[
+                ("sk_protocol", short, 100),
+                ("sk_type", short, 102),
+                ("sk_socket", pointer, 104),
+            ],
         );
         structure("net", &[("ns", ns, 112)]);
         structure(
@@ -283,9 +293,12 @@ mod tests {
             file_inode: 40,
             file_private_data: 48,
             inode_mode: 2,
+            inode_number: 64,
+            socket_inode: 128,
             socket_sk: 24,
             sock_family: 16,
             sock_state: 18,
+            sock_flags: 32,
             sock_daddr: 4,
             sock_saddr: 8,
             sock_dport: 12,
@@ -295,6 +308,7 @@ mod tests {
             sock_net: 48,
             sock_protocol: 100,
             sock_type: 102,
+            sock_socket: 104,
             net_inum: 120,
             tcp_write_seq: 136,
             tcp_copied_seq: 140,

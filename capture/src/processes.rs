@@ -11,36 +11,38 @@ const MOST: usize = 64 * 1024;
 /// Processes by number, as the kernel side introduced them.
 #[derive(Debug, Default)]
 pub(crate) struct Processes {
-    names: HashMap<u32, [u8; 16]>,
+    known: HashMap<u32, Process>,
 }
 
 impl Processes {
     pub(crate) fn introduce(&mut self, tgid: u32, name: [u8; 16]) {
-        if self.names.len() >= MOST {
-            self.names.clear();
+        if self.known.len() >= MOST {
+            self.known.clear();
         }
-        self.names.insert(tgid, name);
+        self.known.insert(tgid, Process::new(tgid, &name));
     }
 
+    /// A process is gone, or has another name from now on: then it is introduced again.
     pub(crate) fn forget(&mut self, tgid: u32) {
-        self.names.remove(&tgid);
+        self.known.remove(&tgid);
     }
 
     /// A process, by the name that it was introduced with; if that was lost, by the one that
     /// `/proc` has.
     pub(crate) fn get(&mut self, tgid: u32) -> Option<Process> {
-        if tgid == 0 {
-            return None;
+        if tgid != 0 && !self.known.contains_key(&tgid) {
+            self.introduce(tgid, comm(tgid).unwrap_or_default());
         }
-        if let Some(name) = self.names.get(&tgid) {
-            return Some(Process::new(tgid, name));
-        }
-        let comm = fs::read(format!("/proc/{tgid}/comm")).unwrap_or_default();
-        let mut name = [0; 16];
-        for (to, from) in name.iter_mut().zip(comm.trim_ascii_end()) {
-            *to = *from;
-        }
-        self.introduce(tgid, name);
-        Some(Process::new(tgid, &name))
+        self.known.get(&tgid).copied()
     }
+}
+
+/// The name of a running process.
+fn comm(tgid: u32) -> Option<[u8; 16]> {
+    let text = fs::read(format!("/proc/{tgid}/comm")).ok()?;
+    let mut name = [0; 16];
+    for (to, from) in name.iter_mut().zip(text.trim_ascii_end()) {
+        *to = *from;
+    }
+    Some(name)
 }

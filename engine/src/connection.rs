@@ -16,7 +16,7 @@ use crate::stream::{Mode, Stream};
 use crate::table::{Facts, Outlet, Pool, Table};
 use crate::text::Text;
 use crate::timers::Timers;
-use crate::types::{Close, Config, Layer, Nanos, Opening, Roles, Sink, Start};
+use crate::types::{Close, Config, Layer, Nanos, Opening, Process, Roles, Sink, Start};
 
 use input::{Again, Input};
 
@@ -121,6 +121,11 @@ impl Connection {
             last_seen: now,
             charged: 0,
         }
+    }
+
+    /// Another process uses the observed socket now.
+    pub(crate) fn set_process(&mut self, process: Process) {
+        self.facts.process = Some(process);
     }
 
     pub(crate) fn heap_bytes(&self) -> usize {

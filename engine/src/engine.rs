@@ -8,7 +8,7 @@ use crate::connection::{Connection, Context};
 use crate::registry::Registry;
 use crate::stats::{Stats, add};
 use crate::table::Pool;
-use crate::types::{Close, Config, ConnectionId, Nanos, Opening, Sink};
+use crate::types::{Close, Config, ConnectionId, Nanos, Opening, Process, Sink};
 
 /// Turns what sources see of connections into exchanges. One for each worker; nothing is shared.
 ///
@@ -146,6 +146,17 @@ impl Engine {
             .filter(|slot| slot.generation == id.generation)
             .and_then(|slot| slot.connection.as_ref())
             .map_or(u64::MAX, |connection| connection.wanted_from(dir))
+    }
+
+    /// Takes the news that another process uses the observed socket now: it was handed on, or runs
+    /// another program. Exchanges that end from here on are said to be its.
+    pub fn set_process(&mut self, id: ConnectionId, process: Process) {
+        if let Some(slot) = self.slots.get_mut(id.slot as usize)
+            && slot.generation == id.generation
+            && let Some(connection) = &mut slot.connection
+        {
+            connection.set_process(process);
+        }
     }
 
     /// Takes the offset from which a direction of a connection joined in the middle is read. Bytes

@@ -127,7 +127,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         ),
         Scenario::run(
             "pipelined",
-            "twenty requests in one write",
+            "eight requests in one write",
             shapes::pipelined,
         ),
         Scenario::run("resp", "Redis commands in a pipeline", shapes::resp),

@@ -13,7 +13,7 @@ use crate::process::{Child, own_name};
 use crate::stage::{Client, Since, Stage, listen, respond};
 
 /// Requests that are under way at the same time.
-const TOGETHER: u64 = 20;
+const TOGETHER: u64 = 8;
 
 /// The client sends no more before it is answered; the server answers when it knows that.
 pub(super) fn half_close(stage: &mut Stage) -> io::Result<()> {
