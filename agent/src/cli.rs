@@ -146,7 +146,7 @@ pub(crate) struct Observe {
     #[arg(long, value_name = "SET")]
     pub(crate) hooks: Option<HookSet>,
     /// Size of the buffer between kernel and program in MiB: a power of two
-    #[arg(long, value_name = "MIB", default_value = "16", value_parser = buffer_size)]
+    #[arg(long, value_name = "MIB", default_value = "8", value_parser = buffer_size)]
     pub(crate) buffer: u32,
 }
 

@@ -86,7 +86,6 @@ pub struct Losses {
 /// The loaded object and what it is attached to.
 pub(crate) struct Kernel {
     ebpf: Ebpf,
-    types: Option<aya::Btf>,
     links: Vec<Link>,
     pub(crate) ring: RingBuf<MapData>,
     pub(crate) tables: Tables,
@@ -106,8 +105,9 @@ impl Kernel {
     pub(crate) fn load(filters: &Filters, ring_bytes: u32) -> Result<(Self, Vec<u8>), Error> {
         let types = fs::read("/sys/kernel/btf/vmlinux").map_err(Error::NoBtf)?;
         let offsets: Plain<Offsets> = Plain(offsets::offsets(&Btf::parse(&types)?)?);
-        let mut loader = EbpfLoader::new();
-        let mut ebpf = loader
+        // The object has no relocations against the kernel's types.
+        let mut ebpf = EbpfLoader::new()
+            .btf(None)
             .override_global("OFFSETS", &offsets, true)
             .map_max_entries("EVENTS", ring_bytes)
             .load(OBJECT)?;
@@ -119,7 +119,6 @@ impl Kernel {
         };
         let mut kernel = Self {
             ebpf,
-            types: aya::Btf::from_sys_fs().ok(),
             links: Vec::new(),
             ring,
             tables,
@@ -158,10 +157,15 @@ impl Kernel {
     }
 
     fn attach_set(&mut self, set: HookSet, types: &Btf<'_>) -> Result<(), Error> {
+        // Large, and needed to find the functions of trampolines only.
+        let loader_types = match set {
+            HookSet::Fentry => aya::Btf::from_sys_fs().ok(),
+            HookSet::Kprobe | HookSet::Tracepoint => None,
+        };
         for hook in hooks::hooks(set, types) {
             let link = hooks::attach(
                 &mut self.ebpf,
-                self.types.as_ref(),
+                loader_types.as_ref(),
                 hook.program,
                 hook.target,
             );

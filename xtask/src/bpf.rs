@@ -54,8 +54,9 @@ pub(crate) fn build(root: &Path) -> Result<(), String> {
     run(&mut build).map_err(|error| format!("{error}\n{HOW}"))?;
     let built = target_dir.join(TARGET).join("release/wirespan-capture-bpf");
     let object = root.join(OBJECT);
+    // Nor are the lines of the source kept, which only the verifier's messages would show.
     run(Command::new(objcopy())
-        .arg("--strip-debug")
+        .args(["--strip-debug", "--remove-section=.BTF.ext"])
         .arg(&built)
         .arg(&object))?;
     let digest = root.join(DIGEST);
