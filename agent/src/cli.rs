@@ -20,6 +20,13 @@ const LIVE_EXIT_CODES: &str = "\
 Exit codes: 0 done; 2 wrong use; 4 this machine, or these rights, do not allow it; 5 the output \
 cannot be written.";
 
+const DOCTOR_EXIT_CODES: &str = "\
+Exit codes: 0 live capture works here, perhaps with warnings; 2 wrong use; 4 it does not; 5 the \
+output cannot be written.";
+
+/// Size of the buffer between kernel and program that `tail` asks for, in MiB.
+pub(crate) const BUFFER: u32 = 16;
+
 /// Turns what the services of a machine say to each other into requests: who asked whom for what,
 /// when, how long it took, how it ended, and to which trace it belongs.
 #[derive(Debug, Parser)]
@@ -49,6 +56,10 @@ pub(crate) enum Command {
     /// Print the requests of this machine as they happen, until stopped with Ctrl-C
     #[command(after_help = LIVE_EXIT_CODES)]
     Tail(Box<TailArgs>),
+    /// Check what live capture needs of this machine and these rights, and tell what to do about
+    /// what is missing. Attaches each hook set for a moment and changes nothing
+    #[command(after_help = DOCTOR_EXIT_CODES)]
+    Doctor(DoctorArgs),
     /// List the registered protocols: name, usual ports, what is covered
     Protocols,
     /// Print a completion script for a shell
@@ -129,6 +140,14 @@ pub(crate) struct TailArgs {
     pub(crate) filter: Filter,
 }
 
+/// How to report what was found.
+#[derive(Args, Debug)]
+pub(crate) struct DoctorArgs {
+    /// Print a JSON object: wirespan.doctor/1
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 /// What is observed at all: decided in the kernel, so that the rest costs nothing.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "What to observe (--port and --ip below count here as well)")]
@@ -146,7 +165,7 @@ pub(crate) struct Observe {
     #[arg(long, value_name = "SET")]
     pub(crate) hooks: Option<HookSet>,
     /// Size of the buffer between kernel and program in MiB: a power of two
-    #[arg(long, value_name = "MIB", default_value = "8", value_parser = buffer_size)]
+    #[arg(long, value_name = "MIB", default_value_t = BUFFER, value_parser = buffer_size)]
     pub(crate) buffer: u32,
 }
 

@@ -9,6 +9,7 @@ use wirespan_engine::DuplicateProtocol;
 
 mod cli;
 mod collect;
+mod doctor;
 mod exit;
 mod filter;
 mod introspect;
@@ -57,6 +58,7 @@ pub fn main(registry: Result<Registry, DuplicateProtocol>) -> ExitCode {
     let exit = match cli.command {
         Command::Replay(args) => replay::run(&args, &registry, &terminal),
         Command::Tail(args) => live::tail(&args, &registry, &terminal),
+        Command::Doctor(args) => doctor::run(&args, &terminal),
         Command::Protocols => introspect::protocols(&registry, &terminal),
         Command::Completions { shell } => {
             introspect::completions(shell, &mut Cli::command(), &terminal)

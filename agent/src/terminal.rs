@@ -41,6 +41,11 @@ impl Terminal {
         self.colour(io::stderr().is_terminal())
     }
 
+    /// Whether the locale can show more than ASCII.
+    pub(crate) fn is_unicode() -> bool {
+        is_utf8(|name| env::var(name).ok())
+    }
+
     /// Tells the user what went wrong and what to do about it.
     pub(crate) fn error(&self, message: &str) {
         self.note(&format!("error: {message}\n"));
@@ -89,6 +94,18 @@ fn decide(choice: ColourChoice, is_terminal: bool, is_set: impl Fn(&str) -> bool
     if on { Colour::On } else { Colour::Off }
 }
 
+/// Whether the first of the variables that is set, in the order of `locale(7)`, names UTF-8.
+fn is_utf8(variable: impl Fn(&str) -> Option<String>) -> bool {
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"]
+        .into_iter()
+        .filter_map(variable)
+        .find(|value| !value.is_empty());
+    locale.is_some_and(|locale| {
+        let locale = locale.to_ascii_lowercase();
+        locale.contains("utf-8") || locale.contains("utf8")
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,5 +125,24 @@ mod tests {
         assert!(decided(ColourChoice::Auto, false, &["CLICOLOR_FORCE"]));
         assert!(decided(ColourChoice::Auto, true, &[]));
         assert!(!decided(ColourChoice::Auto, false, &[]));
+    }
+
+    #[test]
+    fn the_first_variable_that_is_set_tells_the_locale() {
+        let told = |set: &[(&str, &str)]| {
+            let set = set.to_vec();
+            is_utf8(|name| {
+                let found = set.iter().find(|(set, _)| *set == name);
+                found.map(|(_, value)| (*value).to_owned())
+            })
+        };
+        assert!(told(&[("LANG", "de_DE.UTF-8")]));
+        assert!(told(&[
+            ("LC_ALL", ""),
+            ("LC_CTYPE", "C.utf8"),
+            ("LANG", "C")
+        ]));
+        assert!(!told(&[("LC_ALL", "C"), ("LANG", "de_DE.UTF-8")]));
+        assert!(!told(&[]));
     }
 }

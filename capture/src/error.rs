@@ -51,7 +51,26 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether more rights would help.
+    /// What happened and why, down to the first cause, without the thousands of lines that the
+    /// kernel has to say of a program.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        let mut text = match self {
+            Self::NoHooks(_) => self.to_string(),
+            _ => first_line(self),
+        };
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            let line = first_line(error);
+            if !text.contains(&line) {
+                text = format!("{text}: {line}");
+            }
+            cause = error.source();
+        }
+        text
+    }
+
+    /// Whether the kernel named rights as the reason. It also does where it allows nobody.
     #[must_use]
     pub fn is_permission(&self) -> bool {
         let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(self);
@@ -62,5 +81,43 @@ impl Error {
             cause = error.source();
         }
         false
+    }
+}
+
+/// The first line of what an error says.
+fn first_line(error: &dyn std::error::Error) -> String {
+    let text = error.to_string();
+    let line = text.lines().next().unwrap_or_default().trim_end();
+    let line = line.strip_suffix("Verifier output:").unwrap_or(line);
+    line.trim_end().trim_end_matches('.').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reason_goes_down_to_the_first_cause_and_says_nothing_twice() {
+        let missing = io::Error::from_raw_os_error(libc::ENOENT);
+        let error = Error::Program {
+            program: "kprobe_tcp_sendmsg".to_owned(),
+            cause: ProgramError::IOError(missing),
+        };
+        assert_eq!(
+            error.reason(),
+            "the kernel refused the eBPF program kprobe_tcp_sendmsg: No such file or directory (os \
+             error 2)"
+        );
+        let refused = io::Error::from_raw_os_error(libc::EPERM);
+        let error = Error::Object(EbpfError::MapError(MapError::CreateError {
+            name: "EVENTS".to_owned(),
+            io_error: refused,
+        }));
+        assert!(error.is_permission());
+        assert_eq!(
+            error.reason(),
+            "the kernel refused the eBPF object: map error: failed to create map `EVENTS`: \
+             Operation not permitted (os error 1)"
+        );
     }
 }

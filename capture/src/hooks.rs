@@ -70,6 +70,17 @@ pub enum Target {
     Trampoline(&'static str),
 }
 
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tracepoint(category, name) => write!(f, "{category}:{name}"),
+            Self::RawTracepoint(name) | Self::Function(name) | Self::Trampoline(name) => {
+                f.write_str(name)
+            }
+        }
+    }
+}
+
 /// A program that runs somewhere. Dropping it detaches.
 #[derive(Debug)]
 pub(crate) enum Link {

@@ -10,17 +10,20 @@ use wirespan_capture_abi::{Connection, Counter, Offsets, Settings, Wish, filter_
 
 use crate::Error;
 use crate::btf::Btf;
-use crate::hooks::{self, HookSet, Link};
+use crate::hooks::{self, HookSet, Link, Target};
 use crate::offsets;
 
 /// The compiled programs, committed beside their source.
-static OBJECT: &[u8] = {
+pub(crate) static OBJECT: &[u8] = {
     #[repr(align(8))]
     struct Aligned<T: ?Sized>(T);
     const ALIGNED: &Aligned<[u8]> =
         &Aligned(*include_bytes!("../../capture-bpf/wirespan-capture.o"));
     &ALIGNED.0
 };
+
+/// Where the kernel tells its types.
+pub(crate) const TYPES: &str = "/sys/kernel/btf/vmlinux";
 
 /// Bytes of a stream that are copied before anything is granted: what one connection may cost
 /// before it is known what it carries.
@@ -103,7 +106,7 @@ pub(crate) struct Tables {
 impl Kernel {
     /// Loads the object, with the filters set; nothing is attached yet.
     pub(crate) fn load(filters: &Filters, ring_bytes: u32) -> Result<(Self, Vec<u8>), Error> {
-        let types = fs::read("/sys/kernel/btf/vmlinux").map_err(Error::NoBtf)?;
+        let types = fs::read(TYPES).map_err(Error::NoBtf)?;
         let offsets: Plain<Offsets> = Plain(offsets::offsets(&Btf::parse(&types)?)?);
         // The object has no relocations against the kernel's types.
         let mut ebpf = EbpfLoader::new()
@@ -142,10 +145,10 @@ impl Kernel {
         let mut last = None;
         for set in sets {
             match self.attach_set(*set, &types) {
-                Ok(()) => return Ok(*set),
+                Ok(_) => return Ok(*set),
                 Err(error) => {
                     self.links.clear();
-                    reasons.push_str(&format!("\n  {set}: {}", brief(&error)));
+                    reasons.push_str(&format!("\n  {set}: {}", error.reason()));
                     last = Some(error);
                 }
             }
@@ -156,7 +159,16 @@ impl Kernel {
         }
     }
 
-    fn attach_set(&mut self, set: HookSet, types: &Btf<'_>) -> Result<(), Error> {
+    /// Attaches the programs of a set and detaches them; tells the targets that this kernel lacks
+    /// and the set does without.
+    pub(crate) fn try_set(&mut self, set: HookSet, types: &Btf<'_>) -> Result<Vec<Target>, Error> {
+        let without = self.attach_set(set, types);
+        self.links.clear();
+        without
+    }
+
+    fn attach_set(&mut self, set: HookSet, types: &Btf<'_>) -> Result<Vec<Target>, Error> {
+        let mut without = Vec::new();
         // Large, and needed to find the functions of trampolines only.
         let loader_types = match set {
             HookSet::Fentry => aya::Btf::from_sys_fs().ok(),
@@ -171,11 +183,11 @@ impl Kernel {
             );
             match link {
                 Ok(link) => self.links.push(link),
-                Err(_) if hook.optional => {}
+                Err(_) if hook.optional => without.push(hook.target),
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
+        Ok(without)
     }
 
     /// Detaches everything. What was seen can still be read.
@@ -319,10 +331,4 @@ fn padded(name: &str) -> [u8; 16] {
         *to = from;
     }
     padded
-}
-
-/// The first line of an error: the verifier's log has thousands.
-fn brief(error: &Error) -> String {
-    let text = error.to_string();
-    text.lines().next().unwrap_or_default().to_owned()
 }

@@ -7,13 +7,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use signal_hook::consts::{SIGINT, SIGTERM};
-use wirespan_capture::{Error, Filters, HookSet, Live, Options};
+use wirespan_capture::{Filters, HookSet, Live, Options};
 use wirespan_engine::api::Redaction;
 use wirespan_engine::{Config, Registry};
 use wirespan_replay::Collect as _;
 
 use crate::cli::{Observe, Output, Redact, TailArgs};
 use crate::collect::{Collector, Merger};
+use crate::doctor;
 use crate::exit::Exit;
 use crate::filter::Filter;
 use crate::pipeline::Format;
@@ -32,10 +33,12 @@ pub(crate) fn tail(args: &TailArgs, registry: &Arc<Registry>, terminal: &Termina
             return Exit::Preflight;
         }
     };
-    let live = match Live::start(options(&args.observe, &args.filter, args.redact, registry)) {
+    let options = options(&args.observe, &args.filter, args.redact, registry);
+    let (hooks, ring_bytes) = (options.hooks.clone(), options.ring_bytes);
+    let live = match Live::start(options) {
         Ok(live) => live,
         Err(error) => {
-            terminal.error(&advice(&error));
+            terminal.error(&doctor::advice(&error, &hooks, ring_bytes));
             return Exit::Preflight;
         }
     };
@@ -86,18 +89,6 @@ fn options(
         registry: Arc::clone(registry),
         engine,
     }
-}
-
-/// What went wrong, and what to do about it.
-fn advice(error: &Error) -> String {
-    if error.is_permission() {
-        return format!(
-            "{error}\nlive capture needs more rights: run it as root, or with the capabilities \
-             CAP_BPF, CAP_PERFMON, CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH; `wirespan doctor` tells \
-             what is missing"
-        );
-    }
-    format!("{error}\n`wirespan doctor` tells what this machine allows")
 }
 
 /// Live exchanges on their way to the terminal.
