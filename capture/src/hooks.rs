@@ -81,6 +81,15 @@ impl fmt::Display for Target {
     }
 }
 
+/// A target that a hook set does without.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Omitted {
+    /// The target.
+    pub target: Target,
+    /// Whether the kernel has it, and named rights as the reason to refuse it.
+    pub permission: bool,
+}
+
 /// A program that runs somewhere. Dropping it detaches.
 #[derive(Debug)]
 pub(crate) enum Link {

@@ -10,7 +10,7 @@ use wirespan_capture_abi::{Connection, Counter, Offsets, Settings, Wish, filter_
 
 use crate::Error;
 use crate::btf::Btf;
-use crate::hooks::{self, HookSet, Link, Target};
+use crate::hooks::{self, HookSet, Link, Omitted};
 use crate::offsets;
 
 /// The compiled programs, committed beside their source.
@@ -159,15 +159,14 @@ impl Kernel {
         }
     }
 
-    /// Attaches the programs of a set and detaches them; tells the targets that this kernel lacks
-    /// and the set does without.
-    pub(crate) fn try_set(&mut self, set: HookSet, types: &Btf<'_>) -> Result<Vec<Target>, Error> {
+    /// Attaches the programs of a set and detaches them; tells what the set does without.
+    pub(crate) fn try_set(&mut self, set: HookSet, types: &Btf<'_>) -> Result<Vec<Omitted>, Error> {
         let without = self.attach_set(set, types);
         self.links.clear();
         without
     }
 
-    fn attach_set(&mut self, set: HookSet, types: &Btf<'_>) -> Result<Vec<Target>, Error> {
+    fn attach_set(&mut self, set: HookSet, types: &Btf<'_>) -> Result<Vec<Omitted>, Error> {
         let mut without = Vec::new();
         // Large, and needed to find the functions of trampolines only.
         let loader_types = match set {
@@ -183,7 +182,10 @@ impl Kernel {
             );
             match link {
                 Ok(link) => self.links.push(link),
-                Err(_) if hook.optional => without.push(hook.target),
+                Err(error) if hook.optional => without.push(Omitted {
+                    target: hook.target,
+                    permission: error.is_permission(),
+                }),
                 Err(error) => return Err(error),
             }
         }

@@ -26,6 +26,6 @@ mod wait;
 
 pub use error::Error;
 pub use feed::Ledger;
-pub use hooks::{HookSet, Target};
+pub use hooks::{HookSet, Omitted, Target};
 pub use kernel::{Filters, Losses};
 pub use live::{Live, Options};

@@ -114,8 +114,8 @@ fn hook_set(attempt: &preflight::Attempt) -> Value {
     let mut without = Vec::new();
     let mut reason = None;
     match &attempt.outcome {
-        Outcome::Works { without: targets } => {
-            without.extend(targets.iter().map(ToString::to_string));
+        Outcome::Works { without: omitted } => {
+            without.extend(omitted.iter().map(|one| one.target.to_string()));
         }
         Outcome::Refused { reason: why, .. } => reason = Some(why.as_str()),
         Outcome::NotTried => reason = Some("not tried"),

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::hooks::{HookSet, Target};
+use crate::hooks::{HookSet, Omitted, Target};
 
 /// What a machine and a process bring along for live capture.
 #[derive(Clone, Debug)]
@@ -153,8 +153,8 @@ pub struct Attempt {
 pub enum Outcome {
     /// All was attached, and detached again.
     Works {
-        /// What this kernel lacks and the set does without.
-        without: Vec<Target>,
+        /// What the set does without.
+        without: Vec<Omitted>,
     },
     /// The kernel refused.
     Refused {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::facts::{
     Attempt, Capability, Facts, Feature, FeatureKind, Outcome, Rights, Tracefs, Types,
 };
-use crate::hooks::HookSet;
+use crate::hooks::{HookSet, Omitted};
 
 /// How a check ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -56,8 +56,8 @@ const RIGHTS: &str = "run it as root, or give it the rights: sudo setcap \
                       AmbientCapabilities= in a systemd unit, capabilities.add in a container";
 const LOCKDOWN: &str = "boot with lockdown=integrity or without: confidentiality forbids reading \
                         memory of the kernel";
-const PERF: &str = "sysctl kernel.perf_event_paranoid=2, or run it as root: some distributions let \
-                    only CAP_SYS_ADMIN attach above 2";
+const PERF: &str = "sysctl kernel.perf_event_paranoid=2, or run it as root: above 2 the kernels of \
+                    some distributions let only CAP_SYS_ADMIN attach kprobes and tracepoints";
 const MEMLOCK: &str = "before Linux 5.11 maps count as locked memory: ulimit -l unlimited, \
                        LimitMEMLOCK=infinity in a systemd unit, or add CAP_SYS_RESOURCE";
 const TRACEFS_MISSING: &str = "mount -t tracefs nodev /sys/kernel/tracing, as root; in a container, \
@@ -208,7 +208,7 @@ fn settings(facts: &Facts) -> Vec<Check> {
         checks.push(check("lockdown", grade, mode.clone(), remedy));
     }
     if let Some(value) = facts.perf_event_paranoid {
-        let forbids = value > 2 && !facts.rights.has(Capability::SysAdmin);
+        let forbids = is_paranoid(facts);
         let grade = if forbids { Grade::Fail } else { Grade::Ok };
         let found = format!("kernel.perf_event_paranoid = {value}");
         checks.push(check("perf-events", grade, found, forbids.then_some(PERF)));
@@ -238,6 +238,13 @@ fn settings(facts: &Facts) -> Vec<Check> {
     };
     checks.push(check("pid-namespace", grade, found.to_owned(), remedy));
     checks
+}
+
+/// Whether kprobes and tracepoints are for `CAP_SYS_ADMIN` alone, if the kernel is a distribution's
+/// that knows values above 2.
+fn is_paranoid(facts: &Facts) -> bool {
+    let value = facts.perf_event_paranoid;
+    value.is_some_and(|value| value > 2) && !facts.rights.has(Capability::SysAdmin)
 }
 
 fn tracefs(tracefs: &Tracefs) -> Check {
@@ -296,20 +303,18 @@ fn features(features: &[Feature], kind: FeatureKind) -> Option<Check> {
 fn hooks(attempt: &Attempt, facts: &Facts) -> Check {
     let id = hooks_check(attempt.set);
     match &attempt.outcome {
-        Outcome::Works { without } if without.is_empty() => check(
-            id,
-            Grade::Ok,
-            "attached and detached again".to_owned(),
-            None,
-        ),
         Outcome::Works { without } => {
-            let names: BTreeSet<_> = without.iter().map(ToString::to_string).collect();
-            let names: Vec<_> = names.into_iter().collect();
-            let found = format!(
-                "attached and detached again, without {}, which this kernel does not have",
-                names.join(", ")
-            );
-            check(id, Grade::Ok, found, None)
+            let mut found = "attached and detached again".to_owned();
+            if let Some(names) = names(without, false) {
+                found.push_str(&format!("; this kernel has no {names}"));
+            }
+            let Some(names) = names(without, true) else {
+                return check(id, Grade::Ok, found, None);
+            };
+            found.push_str(&format!("; without {names}, which the kernel refused"));
+            // They are kprobes, whatever the set.
+            let remedy = refused(HookSet::Kprobe, true, facts);
+            check(id, Grade::Warn, found, Some(remedy))
         }
         Outcome::Refused { reason, permission } => {
             let remedy = refused(attempt.set, *permission, facts);
@@ -322,12 +327,21 @@ fn hooks(attempt: &Attempt, facts: &Facts) -> Check {
     }
 }
 
+/// Names of what was left out for want of rights, or for want of a place; each once.
+fn names(omitted: &[Omitted], permission: bool) -> Option<String> {
+    let omitted = omitted.iter().filter(|one| one.permission == permission);
+    let names: BTreeSet<_> = omitted.map(|one| one.target.to_string()).collect();
+    let names: Vec<_> = names.into_iter().collect();
+    (!names.is_empty()).then(|| names.join(", "))
+}
+
 /// What to do where the kernel refused a hook set.
 fn refused(set: HookSet, permission: bool, facts: &Facts) -> &'static str {
     match (set, &facts.tracefs) {
         _ if rights(&facts.rights).grade == Grade::Fail => RIGHTS,
         (HookSet::Tracepoint, Tracefs::Missing) => TRACEFS_MISSING,
         (HookSet::Tracepoint, Tracefs::Forbidden(_)) => TRACEFS_FORBIDDEN,
+        (HookSet::Kprobe | HookSet::Tracepoint, _) if is_paranoid(facts) => PERF,
         _ if permission => FORBIDDEN,
         (HookSet::Fentry, _) => TRAMPOLINES,
         (HookSet::Kprobe, _) => KPROBES,

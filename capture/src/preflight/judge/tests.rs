@@ -236,18 +236,49 @@ fn feature_that_is_missing_is_named() {
     assert!(checks.iter().all(|check| check.id != "helpers"));
 }
 
-#[test]
-fn what_a_set_does_without_is_told_once() {
+/// The facts of a machine where fentry works without some of the rest.
+fn without(targets: &[&'static str], permission: bool) -> Facts {
     let mut facts = healthy();
+    let without = targets.iter().map(|name| Omitted {
+        target: Target::Function(name),
+        permission,
+    });
     if let Some(attempt) = facts.hook_sets.first_mut() {
-        // The return of each function is hooked before the entry of any.
-        let without = ["tcp_sendpage", "tcp_splice_read"].map(Target::Function);
         attempt.outcome = Outcome::Works {
-            without: without.repeat(2),
+            without: without.collect(),
         };
     }
+    facts
+}
+
+#[test]
+fn what_a_set_does_without_is_told_once() {
+    // The return of each function is hooked before the entry of any.
+    let twice = ["tcp_sendpage", "tcp_splice_read"].repeat(2);
+    let facts = without(&twice, false);
     let checks = judge(&facts);
-    let told = checks.iter().find(|check| check.id == "hooks.fentry");
-    let told = told.map(|check| check.found.matches("tcp_sendpage").count());
-    assert_eq!(told, Some(1));
+    let fentry = checks.iter().find(|check| check.id == "hooks.fentry");
+    assert_eq!(
+        fentry.map(|check| (check.grade, check.found.as_str())),
+        Some((
+            Grade::Ok,
+            "attached and detached again; this kernel has no tcp_sendpage, tcp_splice_read"
+        ))
+    );
+}
+
+#[test]
+fn kprobes_that_paranoia_forbids_are_a_warning() {
+    use Capability::{Bpf, DacReadSearch, Perfmon, SysPtrace};
+    let mut facts = without(&["unix_stream_sendmsg"], true);
+    facts.rights.capabilities = bits(&[Bpf, Perfmon, SysPtrace, DacReadSearch]);
+    refuse(&mut facts, &[HookSet::Kprobe, HookSet::Tracepoint]);
+    for id in [
+        "perf-events",
+        "hooks.fentry",
+        "hooks.kprobe",
+        "hooks.tracepoint",
+    ] {
+        assert_eq!(found(&facts, id), (Grade::Warn, Some(PERF)), "{id}");
+    }
 }
