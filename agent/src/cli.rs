@@ -25,7 +25,7 @@ Exit codes: 0 live capture works here, perhaps with warnings; 2 wrong use; 4 it 
 output cannot be written.";
 
 /// Size of the buffer between kernel and program that `tail` asks for, in MiB.
-pub(crate) const BUFFER: u32 = 16;
+pub(crate) const BUFFER: u32 = 8;
 
 /// Turns what the services of a machine say to each other into requests: who asked whom for what,
 /// when, how long it took, how it ended, and to which trace it belongs.
