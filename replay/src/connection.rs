@@ -19,7 +19,9 @@
 //!    bytes after a FIN and numbers more than 1 GiB away are dropped. Overlaps are passed on: the
 //!    engine keeps the first copy. Urgent data are in the stream like any other, RFC 6093.
 //! 7. Where a stream that is joined in the middle begins is said at [`Holding`](crate::flow::Holding).
-//! 8. A connection is finished when both FINs are acknowledged and every byte before them was seen.
+//! 8. Bytes that the capture cut off have passed at the time of their segment: whoever did not need
+//!    them has lost nothing.
+//! 9. A connection is finished when both FINs are acknowledged and every byte before them was seen.
 
 mod recorded;
 
@@ -388,7 +390,11 @@ impl<Id: Copy> Connection<Id> {
         }
         let captured = from + bytes.len() as u64;
         if captured < to {
-            streams.lost(id, dir, captured, to - captured, at.time);
+            let len = to - captured;
+            match segment.label.note {
+                Some(Note::Lost) => streams.lost(id, dir, captured, len, at.time),
+                _ => streams.passed(id, dir, captured, len, at.time),
+            }
         }
         held
     }

@@ -71,6 +71,7 @@ impl Streams for Nowhere {
         true
     }
     fn chunk(&mut self, (): (), _: Direction, _: u64, _: &[u8], _: Nanos) {}
+    fn passed(&mut self, (): (), _: Direction, _: u64, _: u64, _: Nanos) {}
     fn lost(&mut self, (): (), _: Direction, _: u64, _: u64, _: Nanos) {}
     fn anchor(&mut self, (): (), _: Direction, _: u64, _: Nanos) {}
     fn acked(&mut self, (): (), _: Direction, _: u64, _: Nanos) {}

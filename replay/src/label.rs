@@ -2,6 +2,7 @@
 //! comments on some packets. docs/RECORDINGS.md is their reference; both ways are here.
 
 use std::fmt;
+use std::net::SocketAddr;
 
 use wirespan_engine::{Close, Layer, Process, Roles, Side, Start};
 
@@ -35,6 +36,8 @@ pub(crate) enum Note {
     Open(Introduction),
     /// The stream of the sender is read from this packet's number on.
     Anchor,
+    /// The payload that is missing here was lost; without this note it only was not copied.
+    Lost,
     /// The connection ends.
     Close(Close),
 }
@@ -45,6 +48,9 @@ pub(crate) struct Introduction {
     pub(crate) start: Start,
     pub(crate) roles: Roles,
     pub(crate) process: Option<Process>,
+    /// The address of both peers, where they have the same one, as those of a Unix socket. Then the
+    /// packets' addresses are made up: they tell the peers apart.
+    pub(crate) both: Option<SocketAddr>,
 }
 
 /// First words of the names and the comments.
@@ -108,6 +114,7 @@ impl Note {
         match what.split_once('=') {
             None if what == "open" => Some(Self::Open(Introduction::parse(rest))),
             None if what == "anchor" => Some(Self::Anchor),
+            None if what == "lost" => Some(Self::Lost),
             Some(("close", how)) => {
                 let known = NAMES.iter().find(|(_, name)| *name == how);
                 known.map(|(how, _)| Self::Close(*how))
@@ -122,6 +129,7 @@ impl fmt::Display for Note {
         match self {
             Self::Open(introduction) => write!(f, "{OURS} open{introduction}"),
             Self::Anchor => write!(f, "{OURS} anchor"),
+            Self::Lost => write!(f, "{OURS} lost"),
             Self::Close(how) => {
                 let known = NAMES.iter().find(|(known, _)| known == how);
                 write!(f, "{OURS} close={}", known.map_or("", |(_, name)| name))
@@ -138,6 +146,7 @@ impl Introduction {
             start: Start::Beginning,
             roles: Roles::Known,
             process: None,
+            both: None,
         };
         let (words, name) = match words.split_once("name=") {
             Some((words, name)) => (words, name),
@@ -147,6 +156,7 @@ impl Introduction {
             match word.split_once('=') {
                 Some(("start", "middle")) => introduction.start = Start::Middle,
                 Some(("roles", "assumed")) => introduction.roles = Roles::Assumed,
+                Some(("both", address)) => introduction.both = address.parse().ok(),
                 Some(("process", pid)) => {
                     let process = pid.parse().map(|pid| Process::new(pid, name.as_bytes()));
                     introduction.process = process.ok();
@@ -168,6 +178,9 @@ impl fmt::Display for Introduction {
             Roles::Known => " roles=known",
             Roles::Assumed => " roles=assumed",
         })?;
+        if let Some(address) = self.both {
+            write!(f, " both={address}")?;
+        }
         match &self.process {
             Some(process) => write!(f, " process={} name={}", process.pid, process.name()),
             None => Ok(()),
@@ -222,12 +235,15 @@ mod tests {
         for start in [Start::Beginning, Start::Middle] {
             for roles in [Roles::Known, Roles::Assumed] {
                 for name in names.into_iter().chain([None]) {
-                    let note = Note::Open(Introduction {
-                        start,
-                        roles,
-                        process: name.map(|name| Process::new(4711, name.as_bytes())),
-                    });
-                    assert_eq!(Note::parse(&note.to_string()), Some(note));
+                    for both in [None, Some("0.0.0.0:0"), Some("[2001:db8::1]:80")] {
+                        let note = Note::Open(Introduction {
+                            start,
+                            roles,
+                            process: name.map(|name| Process::new(4711, name.as_bytes())),
+                            both: both.map(|address| address.parse().unwrap()),
+                        });
+                        assert_eq!(Note::parse(&note.to_string()), Some(note));
+                    }
                 }
             }
         }
@@ -235,7 +251,9 @@ mod tests {
             let note = Note::Close(how);
             assert_eq!(Note::parse(&note.to_string()), Some(note));
         }
-        assert_eq!(Note::parse("wirespan anchor"), Some(Note::Anchor));
+        for note in [Note::Anchor, Note::Lost] {
+            assert_eq!(Note::parse(&note.to_string()), Some(note));
+        }
     }
 
     #[test]
@@ -244,6 +262,7 @@ mod tests {
             start: Start::Middle,
             roles: Roles::Assumed,
             process: Some(Process::new(123, b"nginx")),
+            both: None,
         });
         assert_eq!(
             note.to_string(),

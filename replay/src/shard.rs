@@ -99,6 +99,10 @@ impl<C: Collect> Streams for Feed<'_, C> {
         self.engine.chunk(id, dir, offset, bytes, time, self.out);
     }
 
+    fn passed(&mut self, id: ConnectionId, dir: Direction, offset: u64, len: u64, time: Nanos) {
+        self.engine.passed(id, dir, offset, len, time, self.out);
+    }
+
     fn lost(&mut self, id: ConnectionId, dir: Direction, offset: u64, len: u64, time: Nanos) {
         self.engine.lost(id, dir, offset, len, time, self.out);
     }

@@ -41,6 +41,7 @@ pub(crate) trait Streams {
     fn open(&mut self, opening: Opening, now: Nanos) -> Self::Id;
     fn is_open(&self, id: Self::Id) -> bool;
     fn chunk(&mut self, id: Self::Id, dir: Direction, offset: u64, bytes: &[u8], time: Nanos);
+    fn passed(&mut self, id: Self::Id, dir: Direction, offset: u64, len: u64, time: Nanos);
     fn lost(&mut self, id: Self::Id, dir: Direction, offset: u64, len: u64, time: Nanos);
     fn anchor(&mut self, id: Self::Id, dir: Direction, offset: u64, time: Nanos);
     fn acked(&mut self, id: Self::Id, dir: Direction, upto: u64, time: Nanos);

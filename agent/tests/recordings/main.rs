@@ -4,6 +4,7 @@ mod story;
 mod tshark;
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
 use proptest::prelude::*;
@@ -68,6 +69,7 @@ fn observed(story: &Story) -> String {
         let id = ids[index].expect("opened first");
         match call {
             Call::Chunk(dir, at, bytes) => engine.chunk(id, *dir, *at, bytes, now, &mut out),
+            Call::Passed(dir, at, len) => engine.passed(id, *dir, *at, *len, now, &mut out),
             Call::Lost(dir, at, len) => engine.lost(id, *dir, *at, *len, now, &mut out),
             Call::Anchor(dir, at) => engine.anchor(id, *dir, *at, now, &mut out),
             Call::Acked(dir, upto) => engine.acked(id, *dir, *upto, now, &mut out),
@@ -97,6 +99,7 @@ fn recorded(story: &Story) -> Vec<u8> {
         let id = ids[index].expect("opened first");
         match call {
             Call::Chunk(dir, at, bytes) => writer.chunk(id, *dir, *at, bytes, now),
+            Call::Passed(dir, at, len) => writer.passed(id, *dir, *at, *len, now),
             Call::Lost(dir, at, len) => writer.lost(id, *dir, *at, *len, now),
             Call::Anchor(dir, at) => writer.anchor(id, *dir, *at, now),
             Call::Acked(dir, upto) => writer.acked(id, *dir, *upto, now),
@@ -223,7 +226,7 @@ fn a_body_that_was_not_copied_costs_little_and_loses_nothing_else() {
     story.connections[0].calls = vec![
         Call::Chunk(ToServer, 0, ask.clone()),
         Call::Chunk(ToClient, 0, answer),
-        Call::Lost(ToClient, answered, BODY),
+        Call::Passed(ToClient, answered, BODY),
         Call::Chunk(ToServer, asked, ask),
         Call::Chunk(ToClient, answered + BODY, again),
         Call::Close(Close::Finished),
@@ -237,8 +240,8 @@ fn a_body_that_was_not_copied_costs_little_and_loses_nothing_else() {
         .map(|r| r["status"].clone())
         .collect();
     assert_eq!(statuses, ["200", "204"]);
-    let lost = &found.stats.protocols["http"].bytes[ToClient].lost;
-    assert_eq!(*lost, BODY);
+    let bytes = &found.stats.protocols["http"].bytes[ToClient];
+    assert_eq!((bytes.skipped, bytes.lost), (BODY, 0));
 }
 
 /// Lost bytes beyond what an IP packet can hold are one hole, not many: a parser counts holes.
@@ -260,6 +263,58 @@ fn a_large_hole_is_one_hole() {
         assert_eq!(records, observed(&story));
         assert_eq!(found.capture.tcp.cut_bytes, len);
     }
+}
+
+/// The end of a response, told to have passed and told to be lost: only the first has a time.
+#[test]
+fn what_passed_has_a_time_and_what_was_lost_has_none() {
+    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n".to_vec();
+    let at = answer.len() as u64;
+    let ends = [Call::Passed(ToClient, at, 9), Call::Lost(ToClient, at, 9)];
+    let durations = ends.map(|end| {
+        let mut connection = whole(false, 0, true, &[]);
+        connection.calls = vec![
+            Call::Chunk(ToServer, 0, b"GET / HTTP/1.1\r\n\r\n".to_vec()),
+            Call::Chunk(ToClient, 0, answer.clone()),
+            end,
+            Call::Close(Close::Finished),
+        ];
+        let story = Story {
+            connections: vec![connection],
+            steps: Vec::new(),
+        };
+        let records = replayed(recorded(&story), 1);
+        assert_eq!(records, observed(&story));
+        objects(&records)[0]["duration_ns"].as_u64()
+    });
+    assert_eq!(durations, [Some(2_000), None]);
+}
+
+/// Unix sockets: nobody has an address, and there are many of them.
+#[test]
+fn connections_without_addresses_are_kept_apart() {
+    let nobody = SocketAddr::from(([0; 4], 0));
+    let unnamed = |turns: &[(u8, u8)]| {
+        let mut connection = whole(false, 0, true, turns);
+        (connection.opening.client, connection.opening.server) = (nobody, nobody);
+        connection
+    };
+    let connections = (0..300).map(|n| unnamed(&[(n as u8, 5)])).collect();
+    let story = Story {
+        connections,
+        // All are open before the first one ends.
+        steps: (0..300).map(|n| (1_000, n)).collect(),
+    };
+    let records = replayed(recorded(&story), 1);
+    assert_eq!(records, observed(&story));
+    let records = objects(&records);
+    assert!(records.len() >= 300);
+    assert!(records.iter().all(|record| record["status"] != ""));
+    assert!(
+        records
+            .iter()
+            .all(|r| r["client"] == "0.0.0.0:0" && r["server"] == "0.0.0.0:0")
+    );
 }
 
 #[test]

@@ -10,6 +10,7 @@ use wirespan_engine::{Close, Layer, Nanos, Opening, Process, Roles, Side, Start}
 #[derive(Clone, Debug)]
 pub(crate) enum Call {
     Chunk(Direction, u64, Vec<u8>),
+    Passed(Direction, u64, u64),
     Lost(Direction, u64, u64),
     Anchor(Direction, u64),
     Acked(Direction, u64),
@@ -126,6 +127,15 @@ fn fate(kind: u8, dir: Direction, at: u64, bytes: &[u8], calls: &mut Vec<Call>) 
             calls.push(Call::Chunk(dir, at + first.len() as u64, second.to_vec()));
             calls.push(Call::Chunk(dir, at, first.to_vec()));
         }
+        // Not copied, in whole or in part, whether it is needed or not.
+        5 => calls.push(Call::Passed(dir, at, len)),
+        6 => {
+            let (kept, rest) = bytes.split_at(bytes.len() / 3);
+            if !kept.is_empty() {
+                calls.push(Call::Chunk(dir, at, kept.to_vec()));
+            }
+            calls.push(Call::Passed(dir, at + kept.len() as u64, rest.len() as u64));
+        }
         _ => calls.push(Call::Chunk(dir, at, bytes.to_vec())),
     }
 }
@@ -180,6 +190,7 @@ pub(crate) fn whole(ipv6: bool, host: u8, http: bool, turns: &[(u8, u8)]) -> Con
 fn reversed(call: Call) -> Call {
     match call {
         Call::Chunk(dir, at, bytes) => Call::Chunk(dir.reverse(), at, bytes),
+        Call::Passed(dir, at, len) => Call::Passed(dir.reverse(), at, len),
         Call::Lost(dir, at, len) => Call::Lost(dir.reverse(), at, len),
         Call::Anchor(dir, at) => Call::Anchor(dir.reverse(), at),
         Call::Acked(dir, upto) => Call::Acked(dir.reverse(), upto),

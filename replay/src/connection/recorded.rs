@@ -8,7 +8,7 @@
 //! | note `open`, sent by the client | `open`; offset 0 is the byte after a SYN, or without one the sequence number for the client's stream and the acknowledgement for the server's |
 //! | note `anchor` | `anchor` at its sequence number |
 //! | note `close` | `close`; what else the packet says is for other readers |
-//! | payload | `chunk`; what the capture cut off: `lost` |
+//! | payload | `chunk`; what the capture cut off: `passed`, with the note `lost`: `lost` |
 //! | FIN | `end` |
 //! | none of these | `acked` |
 //!
@@ -35,8 +35,8 @@ impl<Id: Copy> Connection<Id> {
         let (side, layer) = segment.observed();
         let opening = Opening {
             number: at.packet,
-            client: client.socket(),
-            server: server.socket(),
+            client: introduction.both.unwrap_or(client.socket()),
+            server: introduction.both.unwrap_or(server.socket()),
             roles: introduction.roles,
             start: introduction.start,
             side,
@@ -94,7 +94,7 @@ impl<Id: Copy> Connection<Id> {
                     streams.acked(id, dir.reverse(), upto, at.time);
                 }
             }
-            None => {
+            None | Some(Note::Lost) => {
                 self.payload(segment, payload, dir, at, streams, stats);
             }
         }

@@ -94,6 +94,7 @@ pub(super) struct Told {
 pub(super) struct Stream {
     /// The first copy of each byte.
     bytes: BTreeMap<u64, u8>,
+    pub(super) passed: Vec<(u64, u64)>,
     pub(super) lost: Vec<(u64, u64)>,
     pub(super) anchor: Option<u64>,
     pub(super) acked: u64,
@@ -160,6 +161,10 @@ impl Streams for Recorder {
         for (offset, byte) in (offset..).zip(bytes) {
             stream.bytes.entry(offset).or_insert(*byte);
         }
+    }
+
+    fn passed(&mut self, id: usize, dir: Direction, offset: u64, len: u64, _: Nanos) {
+        self.stream(id, dir, "passed").passed.push((offset, len));
     }
 
     fn lost(&mut self, id: usize, dir: Direction, offset: u64, len: u64, _: Nanos) {

@@ -9,7 +9,7 @@ mod output;
 
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Write};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use wirespan_engine::api::Direction;
 use wirespan_engine::{Both, Close, Nanos, Opening, Start};
@@ -102,7 +102,8 @@ impl<W: Write> StreamWriter<W> {
         }
     }
 
-    /// Introduces a connection. IPv4 addresses in IPv6 are written as IPv4.
+    /// Introduces a connection. IPv4 addresses in IPv6 are written as IPv4; peers with the same
+    /// address and port get made-up ones, and the true one stands in a comment.
     ///
     /// Of one side and layer, at most 255 connections with the same addresses may be open at once;
     /// what is beyond is left out and counted.
@@ -111,6 +112,11 @@ impl<W: Write> StreamWriter<W> {
         self.count += 1;
         let [client, server] = [opening.client, opening.server]
             .map(|peer| SocketAddr::new(peer.ip().to_canonical(), peer.port()));
+        let both = (client == server).then_some(client);
+        let (client, server) = match both {
+            None => (client, server),
+            Some(_) => made_up(id),
+        };
         let Some(lane) = self.lane(opening, [client.min(server), client.max(server)]) else {
             self.left_out += 1;
             return id;
@@ -136,6 +142,7 @@ impl<W: Write> StreamWriter<W> {
             start: opening.start,
             roles: opening.roles,
             process: opening.process,
+            both,
         });
         let (there, back) = (Direction::ToServer, Direction::ToClient);
         let segment = |dir, control| connection.segment(dir, connection.next(dir), control);
@@ -165,9 +172,17 @@ impl<W: Write> StreamWriter<W> {
         let mut from = offset;
         for payload in bytes.chunks(LARGEST_PAYLOAD) {
             let to = from + payload.len() as u64;
-            self.stretch(id, dir, (from, to), payload, time);
+            self.stretch(id, dir, (from, to), payload, time, None);
             from = to;
         }
+    }
+
+    /// Takes the news that `len` bytes from `offset` on went by and were not copied.
+    ///
+    /// More than 512 MiB in a row are told in parts.
+    pub fn passed(&mut self, id: StreamId, dir: Direction, offset: u64, len: u64, time: Nanos) {
+        self.approach(id, dir, offset, time);
+        self.without(id, dir, (offset, len), time, None);
     }
 
     /// Takes the news that `len` bytes from `offset` on will never come.
@@ -175,13 +190,7 @@ impl<W: Write> StreamWriter<W> {
     /// More than 512 MiB in a row are told in parts.
     pub fn lost(&mut self, id: StreamId, dir: Direction, offset: u64, len: u64, time: Nanos) {
         self.approach(id, dir, offset, time);
-        let end = offset.saturating_add(len);
-        let mut from = offset;
-        while from < end {
-            let to = end.min(from.saturating_add(u64::from(LARGEST_LOSS)));
-            self.stretch(id, dir, (from, to), &[], time);
-            from = to;
-        }
+        self.without(id, dir, (offset, len), time, Some(Note::Lost));
     }
 
     /// Takes the offset from which a direction of a connection joined in the middle is read.
@@ -285,7 +294,25 @@ impl<W: Write> StreamWriter<W> {
         Ok(self.output.into_sink())
     }
 
-    /// Bytes of a stream: those of `payload`, or as many lost ones.
+    /// Bytes of a stream that are not there: `len` from `offset` on.
+    fn without(
+        &mut self,
+        id: StreamId,
+        dir: Direction,
+        (offset, len): (u64, u64),
+        time: Nanos,
+        note: Option<Note>,
+    ) {
+        let end = offset.saturating_add(len);
+        let mut from = offset;
+        while from < end {
+            let to = end.min(from.saturating_add(u64::from(LARGEST_LOSS)));
+            self.stretch(id, dir, (from, to), &[], time, note);
+            from = to;
+        }
+    }
+
+    /// Bytes of a stream: those of `payload`, or as many that are not there.
     fn stretch(
         &mut self,
         id: StreamId,
@@ -293,6 +320,7 @@ impl<W: Write> StreamWriter<W> {
         (from, to): (u64, u64),
         payload: &[u8],
         time: Nanos,
+        note: Option<Note>,
     ) {
         let Some(connection) = self.connections.get_mut(&id) else {
             return;
@@ -306,7 +334,7 @@ impl<W: Write> StreamWriter<W> {
         };
         connection.streams[dir].note(from, to);
         self.output
-            .packet(connection.interface, time, &segment, None);
+            .packet(connection.interface, time, &segment, note);
     }
 
     /// A reader takes sequence numbers that leap by more than a window, RFC 7323 §2.2, for
@@ -317,7 +345,7 @@ impl<W: Write> StreamWriter<W> {
             None => return,
         };
         if offset.saturating_sub(next) > u64::from(LARGEST_LOSS) {
-            self.lost(id, dir, next, offset - next, time);
+            self.without(id, dir, (next, offset - next), time, Some(Note::Lost));
         }
     }
 
@@ -343,6 +371,14 @@ impl<W: Write> StreamWriter<W> {
         // At most 255 for each side and layer.
         index as u32
     }
+}
+
+/// Addresses for a connection whose peers have the same one: those of a loopback interface, with a
+/// port that no TCP connection has.
+fn made_up(StreamId(id): StreamId) -> (SocketAddr, SocketAddr) {
+    let [.., a, b, c] = id.to_be_bytes();
+    let client = Ipv4Addr::new(127, a, b, c);
+    ((client, 0).into(), (Ipv4Addr::UNSPECIFIED, 0).into())
 }
 
 impl Connection {
