@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use wirespan_capture_abi::{Connection, Header, Role, Tuple, Wish, flag};
 use wirespan_engine::api::Direction;
 use wirespan_engine::{
-    Close, ConnectionId, Engine, Layer, Nanos, Opening, Process, Roles, Side, Sink, Start,
+    Close, ConnectionId, Engine, Layer, Nanos, Opening, Process, Roles, Side, Start,
 };
 
 use crate::clock::Clock;
@@ -18,6 +18,7 @@ use crate::event::{Event, What};
 use crate::kernel::{FIRST_WINDOW, Tables};
 use crate::listeners::listening_ports;
 use crate::processes::Processes;
+use crate::tap::Tapped;
 
 /// Bytes of a stream that may be copied ahead of what was read of it, once its protocol wants them.
 const WINDOW: u64 = 4 << 20;
@@ -94,8 +95,7 @@ impl Open {
 
 /// What events go to.
 pub(crate) struct Output<'a> {
-    pub(crate) engine: &'a mut Engine,
-    pub(crate) sink: &'a mut dyn Sink,
+    pub(crate) to: Tapped<'a>,
     pub(crate) clock: &'a Clock,
 }
 
@@ -137,8 +137,7 @@ impl Feed {
                 {
                     let time = out.clock.wall(header.time);
                     let dir = open.direction(*direction as usize);
-                    out.engine
-                        .end(open.id, dir, header.position, time, out.sink);
+                    out.to.end(open.id, dir, header.position, time);
                 }
             }
             What::Close => self.close(header, out),
@@ -183,7 +182,7 @@ impl Feed {
         {
             // Its end was lost.
             let time = out.clock.wall(header.time);
-            out.engine.close(open.id, Close::Replaced, time, out.sink);
+            out.to.close(open.id, Close::Replaced, time);
         }
     }
 
@@ -204,26 +203,25 @@ impl Feed {
             && flow.process != Some(process)
         {
             flow.process = Some(process);
-            out.engine.set_process(open.id, process);
+            out.to.engine.set_process(open.id, process);
         }
         flow.last = header.time;
         let dir = open.direction(moving);
-        let Output { engine, sink, .. } = out;
         // Bytes before the wish were left out on purpose.
         let left_out = header.position.min(flow.wish.from[moving]);
         if flow.seen[moving] < left_out {
             let len = left_out - flow.seen[moving];
-            engine.passed(open.id, dir, flow.seen[moving], len, time, *sink);
+            out.to.passed(open.id, dir, flow.seen[moving], len, time);
         }
-        engine.acked(open.id, dir.reverse(), header.other, time, *sink);
+        out.to.acked(open.id, dir.reverse(), header.other, time);
         if !bytes.is_empty() {
-            engine.chunk(open.id, dir, header.position, bytes, time, *sink);
+            out.to.chunk(open.id, dir, header.position, bytes, time);
         }
         let copied = bytes.len() as u64;
         let rest = u64::from(header.moved).saturating_sub(copied);
         if rest > 0 {
             let at = header.position.saturating_add(copied);
-            engine.passed(open.id, dir, at, rest, time, *sink);
+            out.to.passed(open.id, dir, at, rest, time);
         }
         let end = header.position.saturating_add(u64::from(header.moved));
         flow.seen[moving] = flow.seen[moving].max(end);
@@ -252,7 +250,7 @@ impl Feed {
             layer: Layer::Transport,
             process: None,
         };
-        let id = out.engine.open(&opening, time, out.sink);
+        let id = out.to.open(&opening, time);
         let open = Open { id, client };
         if start == Start::Middle {
             // Both streams are met where they are now.
@@ -263,7 +261,7 @@ impl Feed {
                     header.other
                 };
                 let dir = open.direction(kernel);
-                out.engine.anchor(id, dir, at, time, out.sink);
+                out.to.anchor(id, dir, at, time);
             }
         }
         if let Some(flow) = self.flow(header) {
@@ -312,13 +310,11 @@ impl Feed {
             let seen = flow.seen[kernel];
             let left_out = position.min(flow.wish.from[kernel]);
             if seen < left_out {
-                out.engine
-                    .passed(open.id, dir, seen, left_out - seen, time, out.sink);
+                out.to.passed(open.id, dir, seen, left_out - seen, time);
             }
             let seen = seen.max(left_out);
             if seen < position {
-                out.engine
-                    .lost(open.id, dir, seen, position - seen, time, out.sink);
+                out.to.lost(open.id, dir, seen, position - seen, time);
             }
         }
         let how = if header.flags & flag::RESET != 0 {
@@ -326,7 +322,7 @@ impl Feed {
         } else {
             Close::Finished
         };
-        out.engine.close(open.id, how, time, out.sink);
+        out.to.close(open.id, how, time);
     }
 
     /// Tells the kernel side what is wanted from now on.
@@ -365,7 +361,7 @@ impl Feed {
             }
             kernel.forget(*sock);
             if let Some(open) = flow.open {
-                out.engine.close(open.id, Close::Idle, time, out.sink);
+                out.to.close(open.id, Close::Idle, time);
             }
             false
         });
@@ -375,8 +371,7 @@ impl Feed {
     pub(crate) fn finish(&mut self, time: Nanos, out: &mut Output<'_>) {
         for (_, flow) in self.flows.drain() {
             if let Some(open) = flow.open {
-                out.engine
-                    .close(open.id, Close::SourceEnded, time, out.sink);
+                out.to.close(open.id, Close::SourceEnded, time);
             }
         }
     }

@@ -5,7 +5,7 @@
 //! is dropped, or killed.
 //!
 //! ```text
-//! btf, offsets ─▶ kernel (load) ─▶ hooks (attach)      feed ─▶ engine + sink
+//! btf, offsets ─▶ kernel (load) ─▶ hooks (attach)      feed ─▶ engine + sink, tap
 //!                    │                                  ▲ │
 //!                    └─ ring buffer ─▶ event ─▶ live ───┘ └─▶ wishes ─▶ kernel
 //! ```
@@ -22,6 +22,7 @@ mod live;
 pub mod offsets;
 pub mod preflight;
 mod processes;
+mod tap;
 mod wait;
 
 pub use error::Error;
@@ -29,3 +30,4 @@ pub use feed::Ledger;
 pub use hooks::{HookSet, Omitted, Target};
 pub use kernel::{Filters, Losses};
 pub use live::{Live, Options};
+pub use tap::Tap;

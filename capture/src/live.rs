@@ -11,6 +11,7 @@ use crate::event;
 use crate::feed::{Feed, Ledger, Output};
 use crate::hooks::HookSet;
 use crate::kernel::{Filters, Kernel, Losses};
+use crate::tap::{Tap, Tapped};
 use crate::wait::Waiter;
 
 /// How traffic is observed.
@@ -96,14 +97,15 @@ impl Live {
     }
 
     /// Waits a moment for events and feeds them to the engine; returns after a bounded number of
-    /// events or a few milliseconds. What the engine finds goes to `sink`.
+    /// events or a few milliseconds. What the engine finds goes to `sink`; `tap` hears what it is
+    /// told.
     ///
     /// # Errors
     ///
     /// [`Error::Wait`] when the kernel does not let it wait.
-    pub fn poll(&mut self, sink: &mut dyn Sink) -> Result<(), Error> {
+    pub fn poll(&mut self, sink: &mut dyn Sink, tap: &mut dyn Tap) -> Result<(), Error> {
         self.waiter.wait(self.sleep).map_err(Error::Wait)?;
-        let read = self.read(sink);
+        let read = self.read(sink, tap);
         self.sleep = match read {
             0 => (self.sleep * 2).min(IDLE_SLEEP),
             BATCH => Duration::ZERO,
@@ -119,8 +121,11 @@ impl Live {
             if now.saturating_sub(self.last_sweep) >= SWEEP {
                 self.last_sweep = now;
                 let mut out = Output {
-                    engine: &mut self.engine,
-                    sink,
+                    to: Tapped {
+                        engine: &mut self.engine,
+                        sink,
+                        tap,
+                    },
                     clock: &self.clock,
                 };
                 self.feed.sweep(&mut self.kernel.tables, now, &mut out);
@@ -130,18 +135,21 @@ impl Live {
     }
 
     /// Detaches, reads what is left, and ends all connections.
-    pub fn finish(mut self, sink: &mut dyn Sink) -> (Stats, Ledger, Losses) {
+    pub fn finish(mut self, sink: &mut dyn Sink, tap: &mut dyn Tap) -> (Stats, Ledger, Losses) {
         let losses = self.kernel.tables.losses();
         self.kernel.detach();
         for _ in 0..=self.kernel.ring_bytes() as usize / BATCH {
-            if self.read(sink) < BATCH {
+            if self.read(sink, tap) < BATCH {
                 break;
             }
         }
         let now = self.now();
         let mut out = Output {
-            engine: &mut self.engine,
-            sink,
+            to: Tapped {
+                engine: &mut self.engine,
+                sink,
+                tap,
+            },
             clock: &self.clock,
         };
         self.feed.finish(now, &mut out);
@@ -160,10 +168,13 @@ impl Live {
         self.kernel.tables.losses()
     }
 
-    fn read(&mut self, sink: &mut dyn Sink) -> usize {
+    fn read(&mut self, sink: &mut dyn Sink, tap: &mut dyn Tap) -> usize {
         let mut out = Output {
-            engine: &mut self.engine,
-            sink,
+            to: Tapped {
+                engine: &mut self.engine,
+                sink,
+                tap,
+            },
             clock: &self.clock,
         };
         let Kernel { ring, tables, .. } = &mut self.kernel;

@@ -1,0 +1,111 @@
+//! What the engine is told, told to somebody else as well: to a recording.
+
+use wirespan_engine::api::Direction;
+use wirespan_engine::{Close, ConnectionId, Engine, Nanos, Opening, Sink};
+
+/// Hears whatever the engine is told of connections, in the same order and with the same times.
+///
+/// The calls are those of [`Engine`], after which they are made. Each connection is closed at last,
+/// but the engine may have closed it before on its own account: calls go on until the source is
+/// done with it. An id is never used again. That time passes is not told.
+pub trait Tap {
+    /// A connection is introduced.
+    fn open(&mut self, id: ConnectionId, opening: &Opening, time: Nanos);
+    /// A direction of a connection joined in the middle is read from `offset` on.
+    fn anchor(&mut self, id: ConnectionId, dir: Direction, offset: u64, time: Nanos);
+    /// The receiver of a direction has its bytes before `upto`.
+    fn acked(&mut self, id: ConnectionId, dir: Direction, upto: u64, time: Nanos);
+    /// Bytes were seen.
+    fn chunk(&mut self, id: ConnectionId, dir: Direction, offset: u64, bytes: &[u8], time: Nanos);
+    /// Bytes went by and were not copied.
+    fn passed(&mut self, id: ConnectionId, dir: Direction, offset: u64, len: u64, time: Nanos);
+    /// Bytes will never come.
+    fn lost(&mut self, id: ConnectionId, dir: Direction, offset: u64, len: u64, time: Nanos);
+    /// A direction has no bytes at or after `offset`.
+    fn end(&mut self, id: ConnectionId, dir: Direction, offset: u64, time: Nanos);
+    /// A connection is closed.
+    fn close(&mut self, id: ConnectionId, how: Close, time: Nanos);
+}
+
+/// Nobody hears.
+impl Tap for () {
+    fn open(&mut self, _: ConnectionId, _: &Opening, _: Nanos) {}
+    fn anchor(&mut self, _: ConnectionId, _: Direction, _: u64, _: Nanos) {}
+    fn acked(&mut self, _: ConnectionId, _: Direction, _: u64, _: Nanos) {}
+    fn chunk(&mut self, _: ConnectionId, _: Direction, _: u64, _: &[u8], _: Nanos) {}
+    fn passed(&mut self, _: ConnectionId, _: Direction, _: u64, _: u64, _: Nanos) {}
+    fn lost(&mut self, _: ConnectionId, _: Direction, _: u64, _: u64, _: Nanos) {}
+    fn end(&mut self, _: ConnectionId, _: Direction, _: u64, _: Nanos) {}
+    fn close(&mut self, _: ConnectionId, _: Close, _: Nanos) {}
+}
+
+/// An engine with its sink, and the tap beside it.
+pub(crate) struct Tapped<'a> {
+    pub(crate) engine: &'a mut Engine,
+    pub(crate) sink: &'a mut dyn Sink,
+    pub(crate) tap: &'a mut dyn Tap,
+}
+
+impl Tapped<'_> {
+    pub(crate) fn open(&mut self, opening: &Opening, time: Nanos) -> ConnectionId {
+        let id = self.engine.open(opening, time, self.sink);
+        self.tap.open(id, opening, time);
+        id
+    }
+
+    pub(crate) fn anchor(&mut self, id: ConnectionId, dir: Direction, offset: u64, time: Nanos) {
+        self.engine.anchor(id, dir, offset, time, self.sink);
+        self.tap.anchor(id, dir, offset, time);
+    }
+
+    pub(crate) fn acked(&mut self, id: ConnectionId, dir: Direction, upto: u64, time: Nanos) {
+        self.engine.acked(id, dir, upto, time, self.sink);
+        self.tap.acked(id, dir, upto, time);
+    }
+
+    pub(crate) fn chunk(
+        &mut self,
+        id: ConnectionId,
+        dir: Direction,
+        offset: u64,
+        bytes: &[u8],
+        time: Nanos,
+    ) {
+        self.engine.chunk(id, dir, offset, bytes, time, self.sink);
+        self.tap.chunk(id, dir, offset, bytes, time);
+    }
+
+    pub(crate) fn passed(
+        &mut self,
+        id: ConnectionId,
+        dir: Direction,
+        offset: u64,
+        len: u64,
+        time: Nanos,
+    ) {
+        self.engine.passed(id, dir, offset, len, time, self.sink);
+        self.tap.passed(id, dir, offset, len, time);
+    }
+
+    pub(crate) fn lost(
+        &mut self,
+        id: ConnectionId,
+        dir: Direction,
+        offset: u64,
+        len: u64,
+        time: Nanos,
+    ) {
+        self.engine.lost(id, dir, offset, len, time, self.sink);
+        self.tap.lost(id, dir, offset, len, time);
+    }
+
+    pub(crate) fn end(&mut self, id: ConnectionId, dir: Direction, offset: u64, time: Nanos) {
+        self.engine.end(id, dir, offset, time, self.sink);
+        self.tap.end(id, dir, offset, time);
+    }
+
+    pub(crate) fn close(&mut self, id: ConnectionId, how: Close, time: Nanos) {
+        self.engine.close(id, how, time, self.sink);
+        self.tap.close(id, how, time);
+    }
+}
