@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use wirespan_capture::HookSet;
 
-use crate::filter::Filter;
+use crate::filter::{Connections, Filter};
 use crate::replay::condition::Condition;
 use crate::terminal::ColourChoice;
 use crate::units::{self, Duration};
@@ -26,6 +26,14 @@ output cannot be written.";
 
 /// Size of the buffer between kernel and program that `tail` asks for, in MiB.
 pub(crate) const BUFFER: u32 = 8;
+
+const RECORDINGS: &str = "\
+A recording is a pcapng file of synthetic TCP, which `wirespan replay` and any packet analyser \
+read. It holds what connections carry as it was observed: nothing is redacted, passwords and \
+personal data are in it. Treat it like the data themselves. Bytes that no protocol needed, such as \
+those of large bodies, are told but not copied.
+
+";
 
 /// Turns what the services of a machine say to each other into requests: who asked whom for what,
 /// when, how long it took, how it ended, and to which trace it belongs.
@@ -60,6 +68,10 @@ pub(crate) enum Command {
     /// what is missing. Attaches each hook set for a moment and changes nothing
     #[command(after_help = DOCTOR_EXIT_CODES)]
     Doctor(DoctorArgs),
+    /// Write what this machine's connections carry to a file, until stopped with Ctrl-C; a replay
+    /// of it gives the requests that tail would have printed
+    #[command(after_help = [RECORDINGS, LIVE_EXIT_CODES].concat())]
+    Record(Box<RecordArgs>),
     /// List the registered protocols: name, usual ports, what is covered
     Protocols,
     /// Print a completion script for a shell
@@ -134,6 +146,10 @@ pub(crate) struct TailArgs {
     /// Stop after this time, such as 10s
     #[arg(long, value_name = "DURATION")]
     pub(crate) duration: Option<Duration>,
+    /// Also write what is observed to this file, as `wirespan record` does: with all that
+    /// connections carry, nothing redacted
+    #[arg(long, value_name = "FILE")]
+    pub(crate) record: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) observe: Observe,
     #[command(flatten)]
@@ -146,6 +162,24 @@ pub(crate) struct DoctorArgs {
     /// Print a JSON object: wirespan.doctor/1
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// What to record.
+#[derive(Args, Debug)]
+pub(crate) struct RecordArgs {
+    /// Where to write; a file that is there is overwritten. - is standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// Stop after this time, such as 10s
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) duration: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) observe: Observe,
+    #[command(
+        flatten,
+        next_help_heading = "What to observe (--port and --ip below count here as well)"
+    )]
+    pub(crate) connections: Connections,
 }
 
 /// What is observed at all: decided in the kernel, so that the rest costs nothing.
@@ -193,7 +227,8 @@ pub(crate) struct Checks {
     /// orphans, resyncs, opaque, unparsed, evictions. Operators: > >= < <= == !=. May be repeated
     #[arg(long, value_name = "CONDITION")]
     pub(crate) fail_on: Vec<Condition>,
-    /// Exit with 1 if any byte was lost or the capture is damaged
+    /// Exit with 1 if any byte was lost or the capture is damaged. Bytes that the capture cut off
+    /// are lost where they were needed
     #[arg(long)]
     pub(crate) fail_on_loss: bool,
 }

@@ -30,15 +30,31 @@ pub struct Filter {
     /// Only targets that match, with or without their query: * is any text, ? any character
     #[arg(long, value_name = "GLOB")]
     path: Vec<String>,
+    #[command(flatten)]
+    connections: Connections,
+    /// Only this trace; its first digits suffice
+    #[arg(long, value_name = "HEX", value_parser = trace_prefix)]
+    trace_id: Option<String>,
+}
+
+/// Conditions on connections.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct Connections {
     /// Only connections with this port, on either side
     #[arg(long, value_name = "PORT", value_delimiter = ',')]
     port: Vec<u16>,
     /// Only connections with this peer, on either side: an address, or a network such as 10.0.0.0/8
     #[arg(long, value_name = "ADDR|CIDR", value_delimiter = ',')]
     ip: Vec<Network>,
-    /// Only this trace; its first digits suffice
-    #[arg(long, value_name = "HEX", value_parser = trace_prefix)]
-    trace_id: Option<String>,
+}
+
+impl From<Connections> for Filter {
+    fn from(connections: Connections) -> Self {
+        Self {
+            connections,
+            ..Self::default()
+        }
+    }
 }
 
 impl Filter {
@@ -54,10 +70,10 @@ impl Filter {
                 .slower
                 .is_none_or(|bound| exchange.duration.or(exchange.open) > Some(bound.0))
             && any(&self.path, |glob| target_matches(glob, exchange.target))
-            && any(&self.port, |port| {
+            && any(&self.connections.port, |port| {
                 exchange.client.port() == *port || exchange.server.port() == *port
             })
-            && any(&self.ip, |net| {
+            && any(&self.connections.ip, |net| {
                 net.contains(exchange.client.ip()) || net.contains(exchange.server.ip())
             })
             && self.trace_id.as_ref().is_none_or(|prefix| {
@@ -67,12 +83,13 @@ impl Filter {
 
     /// The ports asked for; none stands for all.
     pub(crate) fn ports(&self) -> &[u16] {
-        &self.port
+        &self.connections.port
     }
 
     /// The networks asked for, with their prefix lengths; none stands for all.
     pub(crate) fn networks(&self) -> impl Iterator<Item = (IpAddr, u8)> {
-        self.ip
+        self.connections
+            .ip
             .iter()
             .map(|network| (network.base, network.bits as u8))
     }

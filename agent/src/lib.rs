@@ -59,6 +59,7 @@ pub fn main(registry: Result<Registry, DuplicateProtocol>) -> ExitCode {
         Command::Replay(args) => replay::run(&args, &registry, &terminal),
         Command::Tail(args) => live::tail(&args, &registry, &terminal),
         Command::Doctor(args) => doctor::run(&args, &terminal),
+        Command::Record(args) => live::record(*args, &registry, &terminal),
         Command::Protocols => introspect::protocols(&registry, &terminal),
         Command::Completions { shell } => {
             introspect::completions(shell, &mut Cli::command(), &terminal)

@@ -1,24 +1,39 @@
-//! Live traffic: `wirespan tail`.
+//! Live traffic: `wirespan tail` and `wirespan record`.
 
 mod blocks;
+mod record;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
-use wirespan_capture::{Filters, HookSet, Live, Options};
+use wirespan_capture::{Filters, HookSet, Live, Options, Tap};
 use wirespan_engine::api::Redaction;
 use wirespan_engine::{Config, Registry};
 use wirespan_replay::Collect as _;
 
-use crate::cli::{Observe, Output, Redact, TailArgs};
+use crate::cli::{Observe, Output, RecordArgs, Redact, TailArgs};
 use crate::collect::{Collector, Merger};
 use crate::doctor;
 use crate::exit::Exit;
 use crate::filter::Filter;
 use crate::pipeline::Format;
 use crate::terminal::{Terminal, write_stdout};
+use record::{Place, Recorder};
+
+/// Runs `record`: a `tail` without lines.
+pub(crate) fn record(args: RecordArgs, registry: &Arc<Registry>, terminal: &Terminal) -> Exit {
+    let tail_args = TailArgs {
+        output: Output::None,
+        redact: Redact::On,
+        duration: args.duration,
+        record: Some(args.output),
+        observe: args.observe,
+        filter: Filter::from(args.connections),
+    };
+    tail(&tail_args, registry, terminal)
+}
 
 /// Runs `tail`.
 pub(crate) fn tail(args: &TailArgs, registry: &Arc<Registry>, terminal: &Terminal) -> Exit {
@@ -26,6 +41,14 @@ pub(crate) fn tail(args: &TailArgs, registry: &Arc<Registry>, terminal: &Termina
         terminal.error(&message);
         return Exit::Usage;
     }
+    let place = args.record.as_deref();
+    let place = match place.map(|path| Place::new(path, args.output)).transpose() {
+        Ok(place) => place,
+        Err(message) => {
+            terminal.error(&message);
+            return Exit::Usage;
+        }
+    };
     let stop = match stop_flag() {
         Ok(stop) => stop,
         Err(error) => {
@@ -42,11 +65,16 @@ pub(crate) fn tail(args: &TailArgs, registry: &Arc<Registry>, terminal: &Termina
             return Exit::Preflight;
         }
     };
+    let recorder = place.map(|place| Recorder::start(place, *terminal));
+    let recorder = match recorder.transpose() {
+        Ok(recorder) => recorder,
+        Err(exit) => return exit,
+    };
     terminal.note(&format!(
         "wirespan: observing with {} hooks; Ctrl-C ends it\n",
         live.hooks()
     ));
-    match Tail::new(args, terminal).run(live, &stop) {
+    match Tail::new(args, terminal, recorder).run(live, &stop) {
         Ok(()) => Exit::Done,
         Err(exit) => exit,
     }
@@ -91,17 +119,18 @@ fn options(
     }
 }
 
-/// Live exchanges on their way to the terminal.
+/// Live exchanges on their way to the terminal, and beside it to a recording.
 struct Tail<'a> {
     args: &'a TailArgs,
     terminal: &'a Terminal,
     collector: Collector,
     merger: Merger,
     lines: Vec<u8>,
+    recorder: Option<Recorder>,
 }
 
 impl<'a> Tail<'a> {
-    fn new(args: &'a TailArgs, terminal: &'a Terminal) -> Self {
+    fn new(args: &'a TailArgs, terminal: &'a Terminal, recorder: Option<Recorder>) -> Self {
         let format = match args.output {
             Output::Table => Format::Table(terminal.stdout_colour()),
             Output::Jsonl => Format::Records,
@@ -113,25 +142,25 @@ impl<'a> Tail<'a> {
             collector: Collector::new(Arc::new(args.filter.clone()), format),
             merger: Merger::default(),
             lines: Vec::new(),
+            recorder,
         }
     }
 
     fn run(&mut self, mut live: Live, stop: &AtomicBool) -> Result<(), Exit> {
         let started = Instant::now();
-        let until = self
+        let limit = self
             .args
             .duration
-            .map(|limit| started + std::time::Duration::from_nanos(limit.0));
-        while !stop.load(Ordering::Relaxed) && until.is_none_or(|until| Instant::now() < until) {
-            self.collector.at(live.now());
-            let polled = live.poll(&mut self.collector);
-            polled.map_err(|error| {
-                self.terminal.error(&error.to_string());
-                Exit::Preflight
-            })?;
-            self.print()?;
-        }
-        let (stats, ledger, losses) = live.finish(&mut self.collector);
+            .map(|limit| Duration::from_nanos(limit.0));
+        let watched = self.watch(&mut live, stop, limit.map(|limit| started + limit));
+        let tap: &mut dyn Tap = match &mut self.recorder {
+            Some(recorder) => recorder,
+            None => &mut (),
+        };
+        let (stats, ledger, losses) = live.finish(&mut self.collector, tap);
+        // A recording is whole, however else it ended.
+        let recorded = self.recorder.take().map_or(Ok(()), Recorder::finish);
+        watched?;
         self.print()?;
         let seconds = started.elapsed().as_secs_f64();
         let red = self.collector.red();
@@ -145,15 +174,41 @@ impl<'a> Tail<'a> {
         match self.args.output {
             Output::Stats => {
                 let text = blocks.render(self.terminal.stdout_colour());
-                self.terminal.data(text.as_bytes())
+                self.terminal.data(text.as_bytes())?;
             }
-            _ if self.terminal.quiet => Ok(()),
+            _ if self.terminal.quiet => {}
             _ => {
                 let text = blocks.render(self.terminal.stderr_colour());
                 self.terminal.note(&format!("\n{text}"));
-                Ok(())
             }
         }
+        recorded
+    }
+
+    /// Shows and records what happens, until it is time to end.
+    fn watch(
+        &mut self,
+        live: &mut Live,
+        stop: &AtomicBool,
+        until: Option<Instant>,
+    ) -> Result<(), Exit> {
+        while !stop.load(Ordering::Relaxed) && until.is_none_or(|until| Instant::now() < until) {
+            self.collector.at(live.now());
+            let tap: &mut dyn Tap = match &mut self.recorder {
+                Some(recorder) => recorder,
+                None => &mut (),
+            };
+            let polled = live.poll(&mut self.collector, tap);
+            polled.map_err(|error| {
+                self.terminal.error(&error.to_string());
+                Exit::Preflight
+            })?;
+            self.print()?;
+            if let Some(recorder) = &mut self.recorder {
+                recorder.flush()?;
+            }
+        }
+        Ok(())
     }
 
     fn print(&mut self) -> Result<(), Exit> {
