@@ -390,11 +390,7 @@ impl<Id: Copy> Connection<Id> {
         }
         let captured = from + bytes.len() as u64;
         if captured < to {
-            let len = to - captured;
-            match segment.label.note {
-                Some(Note::Lost) => streams.lost(id, dir, captured, len, at.time),
-                _ => streams.passed(id, dir, captured, len, at.time),
-            }
+            streams.passed(id, dir, captured, to - captured, at.time);
         }
         held
     }

@@ -127,6 +127,12 @@ fn fate(kind: u8, dir: Direction, at: u64, bytes: &[u8], calls: &mut Vec<Call>) 
             calls.push(Call::Chunk(dir, at + first.len() as u64, second.to_vec()));
             calls.push(Call::Chunk(dir, at, first.to_vec()));
         }
+        // The last byte twice.
+        7 => {
+            calls.push(Call::Chunk(dir, at, bytes.to_vec()));
+            let last = bytes.len() - 1;
+            calls.push(Call::Chunk(dir, at + last as u64, bytes[last..].to_vec()));
+        }
         // Not copied, in whole or in part, whether it is needed or not.
         5 => calls.push(Call::Passed(dir, at, len)),
         6 => {
@@ -157,7 +163,7 @@ fn calls(said: &[(Direction, Vec<u8>)], cuts: &[(usize, u8)], end: u8) -> Vec<Ca
         }
     }
     let ends = [Call::End(ToServer, tips[0]), Call::End(ToClient, tips[1])];
-    match end % 8 {
+    match end % 10 {
         0 => {}
         1 => calls.push(Call::Close(Close::Reset)),
         2 => calls.push(Call::Close(Close::Idle)),
@@ -165,6 +171,18 @@ fn calls(said: &[(Direction, Vec<u8>)], cuts: &[(usize, u8)], end: u8) -> Vec<Ca
         4 => calls.extend([ends[1].clone(), Call::Close(Close::Finished)]),
         5 => calls.extend([ends[0].clone(), Call::Close(Close::Reset)]),
         6 => calls.extend(ends),
+        // Told before the last bytes, and with bytes behind it.
+        7 => {
+            let last = calls.len().saturating_sub(1);
+            calls.insert(last, ends[1].clone());
+        }
+        8 => {
+            calls.push(ends[1].clone());
+            calls.push(Call::Passed(ToClient, tips[1] + 1, 20));
+            calls.push(Call::Chunk(ToClient, tips[1], b"late".to_vec()));
+            calls.push(Call::End(ToServer, tips[0].saturating_sub(1)));
+            calls.push(Call::Close(Close::Finished));
+        }
         _ => calls.extend(ends.into_iter().chain([Call::Close(Close::Finished)])),
     }
     calls
@@ -183,7 +201,7 @@ pub(crate) fn whole(ipv6: bool, host: u8, http: bool, turns: &[(u8, u8)]) -> Con
         layer: Layer::Transport,
         process: None,
     };
-    let calls = calls(&dialogue(http, turns), &[(50, 9)], 7);
+    let calls = calls(&dialogue(http, turns), &[(50, 9)], 9);
     Connection { opening, calls }
 }
 

@@ -87,7 +87,9 @@ impl<Id: Copy> Connection<Id> {
             Some(Note::Close(how)) => self.close(how, at, streams),
             None if segment.has(Segment::SYN) => self.half_mut(dir).set_base(segment.data_seq()),
             None if segment.has(Segment::FIN) => {
-                self.fin(segment.seq, dir, at, streams, stats);
+                if let Some(end) = self.half(dir).offset(segment.seq) {
+                    streams.end(id, dir, end, at.time);
+                }
             }
             None if payload.is_empty() && segment.missing == 0 => {
                 if let Some(upto) = self.half(dir.reverse()).offset(segment.ack) {
@@ -95,8 +97,40 @@ impl<Id: Copy> Connection<Id> {
                 }
             }
             None | Some(Note::Lost) => {
-                self.payload(segment, payload, dir, at, streams, stats);
+                self.stretch(segment, payload, at, streams, stats);
             }
+        }
+    }
+
+    /// Bytes as they were told, repeated ones and those behind an end included: the engine has heard
+    /// them too.
+    fn stretch<S: Streams<Id = Id>>(
+        &mut self,
+        segment: &Segment,
+        payload: &[u8],
+        at: Moment,
+        streams: &mut S,
+        stats: &mut TcpStats,
+    ) {
+        let (id, dir) = (self.id, self.direction(segment));
+        let half = self.half_mut(dir);
+        if !half.is_based() {
+            half.set_base(segment.seq);
+        }
+        let Some(from) = half.offset(segment.seq) else {
+            stats.out_of_window += 1;
+            return;
+        };
+        let missing = u64::from(segment.missing);
+        let captured = from + payload.len() as u64;
+        stats.duplicate_bytes += half.note(from, captured + missing);
+        if !payload.is_empty() {
+            streams.chunk(id, dir, from, payload, at.time);
+        }
+        match segment.label.note {
+            _ if missing == 0 => {}
+            Some(Note::Lost) => streams.lost(id, dir, captured, missing, at.time),
+            _ => streams.passed(id, dir, captured, missing, at.time),
         }
     }
 }
