@@ -203,7 +203,7 @@ impl Feed {
             && flow.process != Some(process)
         {
             flow.process = Some(process);
-            out.to.engine.set_process(open.id, process);
+            out.to.set_process(open.id, process, time);
         }
         flow.last = header.time;
         let dir = open.direction(moving);

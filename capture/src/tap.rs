@@ -1,7 +1,7 @@
 //! What the engine is told, told to somebody else as well: to a recording.
 
 use wirespan_engine::api::Direction;
-use wirespan_engine::{Close, ConnectionId, Engine, Nanos, Opening, Sink};
+use wirespan_engine::{Close, ConnectionId, Engine, Nanos, Opening, Process, Sink};
 
 /// Hears whatever the engine is told of connections, in the same order and with the same times.
 ///
@@ -11,6 +11,8 @@ use wirespan_engine::{Close, ConnectionId, Engine, Nanos, Opening, Sink};
 pub trait Tap {
     /// A connection is introduced.
     fn open(&mut self, id: ConnectionId, opening: &Opening, time: Nanos);
+    /// Another process uses the observed socket now.
+    fn set_process(&mut self, id: ConnectionId, process: Process, time: Nanos);
     /// A direction of a connection joined in the middle is read from `offset` on.
     fn anchor(&mut self, id: ConnectionId, dir: Direction, offset: u64, time: Nanos);
     /// The receiver of a direction has its bytes before `upto`.
@@ -30,6 +32,7 @@ pub trait Tap {
 /// Nobody hears.
 impl Tap for () {
     fn open(&mut self, _: ConnectionId, _: &Opening, _: Nanos) {}
+    fn set_process(&mut self, _: ConnectionId, _: Process, _: Nanos) {}
     fn anchor(&mut self, _: ConnectionId, _: Direction, _: u64, _: Nanos) {}
     fn acked(&mut self, _: ConnectionId, _: Direction, _: u64, _: Nanos) {}
     fn chunk(&mut self, _: ConnectionId, _: Direction, _: u64, _: &[u8], _: Nanos) {}
@@ -51,6 +54,11 @@ impl Tapped<'_> {
         let id = self.engine.open(opening, time, self.sink);
         self.tap.open(id, opening, time);
         id
+    }
+
+    pub(crate) fn set_process(&mut self, id: ConnectionId, process: Process, time: Nanos) {
+        self.engine.set_process(id, process);
+        self.tap.set_process(id, process, time);
     }
 
     pub(crate) fn anchor(&mut self, id: ConnectionId, dir: Direction, offset: u64, time: Nanos) {

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use wirespan_engine::api::Direction;
-use wirespan_engine::{Close, Nanos, Opening};
+use wirespan_engine::{Close, Nanos, Opening, Process};
 
 use crate::run::{Lanes, Wait, drive};
 use crate::segment::Segment;
@@ -70,6 +70,7 @@ impl Streams for Nowhere {
     fn is_open(&self, (): ()) -> bool {
         true
     }
+    fn set_process(&mut self, (): (), _: Process) {}
     fn chunk(&mut self, (): (), _: Direction, _: u64, _: &[u8], _: Nanos) {}
     fn passed(&mut self, (): (), _: Direction, _: u64, _: u64, _: Nanos) {}
     fn lost(&mut self, (): (), _: Direction, _: u64, _: u64, _: Nanos) {}

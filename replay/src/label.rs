@@ -38,6 +38,8 @@ pub(crate) enum Note {
     Anchor,
     /// The payload that is missing here was lost; without this note it only was not copied.
     Lost,
+    /// Another process uses the observed socket from now on.
+    Process(Process),
     /// The connection ends.
     Close(Close),
 }
@@ -115,6 +117,11 @@ impl Note {
             None if what == "open" => Some(Self::Open(Introduction::parse(rest))),
             None if what == "anchor" => Some(Self::Anchor),
             None if what == "lost" => Some(Self::Lost),
+            Some(("process", pid)) => {
+                let name = rest.strip_prefix("name=").unwrap_or_default();
+                let pid = pid.parse().ok()?;
+                Some(Self::Process(Process::new(pid, name.as_bytes())))
+            }
             Some(("close", how)) => {
                 let known = NAMES.iter().find(|(_, name)| *name == how);
                 known.map(|(how, _)| Self::Close(*how))
@@ -130,6 +137,10 @@ impl fmt::Display for Note {
             Self::Open(introduction) => write!(f, "{OURS} open{introduction}"),
             Self::Anchor => write!(f, "{OURS} anchor"),
             Self::Lost => write!(f, "{OURS} lost"),
+            Self::Process(process) => {
+                let (pid, name) = (process.pid, process.name());
+                write!(f, "{OURS} process={pid} name={name}")
+            }
             Self::Close(how) => {
                 let known = NAMES.iter().find(|(known, _)| known == how);
                 write!(f, "{OURS} close={}", known.map_or("", |(_, name)| name))
@@ -251,7 +262,9 @@ mod tests {
             let note = Note::Close(how);
             assert_eq!(Note::parse(&note.to_string()), Some(note));
         }
-        for note in [Note::Anchor, Note::Lost] {
+        let process = |name: &str| Note::Process(Process::new(4711, name.as_bytes()));
+        let processes = names.into_iter().flatten().map(process);
+        for note in processes.chain([Note::Anchor, Note::Lost]) {
             assert_eq!(Note::parse(&note.to_string()), Some(note));
         }
     }
@@ -278,6 +291,7 @@ mod tests {
             "wirespanopen",
             "look here",
             "wirespan close=gone",
+            "wirespan process=init name=init",
         ] {
             assert_eq!(Note::parse(comment), None, "{comment}");
         }

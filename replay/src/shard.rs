@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use wirespan_engine::api::Direction;
-use wirespan_engine::{Close, Config, ConnectionId, Engine, Nanos, Opening, Registry, Sink};
+use wirespan_engine::{
+    Close, Config, ConnectionId, Engine, Nanos, Opening, Process, Registry, Sink,
+};
 
 use crate::segment::Segment;
 use crate::tcp::{Flows, Moment, Streams};
@@ -93,6 +95,10 @@ impl<C: Collect> Streams for Feed<'_, C> {
 
     fn is_open(&self, id: ConnectionId) -> bool {
         self.engine.is_open(id)
+    }
+
+    fn set_process(&mut self, id: ConnectionId, process: Process) {
+        self.engine.set_process(id, process);
     }
 
     fn chunk(&mut self, id: ConnectionId, dir: Direction, offset: u64, bytes: &[u8], time: Nanos) {

@@ -14,7 +14,7 @@
 use std::collections::VecDeque;
 
 use wirespan_engine::api::Direction;
-use wirespan_engine::{Close, Nanos, Opening};
+use wirespan_engine::{Close, Nanos, Opening, Process};
 
 use crate::connection::{Connection, Verdict};
 use crate::flow::HOLD_TIME;
@@ -40,6 +40,7 @@ pub(crate) trait Streams {
     type Id: Copy;
     fn open(&mut self, opening: Opening, now: Nanos) -> Self::Id;
     fn is_open(&self, id: Self::Id) -> bool;
+    fn set_process(&mut self, id: Self::Id, process: Process);
     fn chunk(&mut self, id: Self::Id, dir: Direction, offset: u64, bytes: &[u8], time: Nanos);
     fn passed(&mut self, id: Self::Id, dir: Direction, offset: u64, len: u64, time: Nanos);
     fn lost(&mut self, id: Self::Id, dir: Direction, offset: u64, len: u64, time: Nanos);

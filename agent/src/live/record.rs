@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use wirespan_capture::Tap;
 use wirespan_engine::api::Direction;
-use wirespan_engine::{Close, ConnectionId, Nanos, Opening};
+use wirespan_engine::{Close, ConnectionId, Nanos, Opening, Process};
 use wirespan_replay::{StreamId, StreamWriter};
 
 use crate::cli::Output;
@@ -172,6 +172,12 @@ fn failed(place: &Place, terminal: &Terminal, error: &io::Error) -> Exit {
 impl Tap for Recorder {
     fn open(&mut self, id: ConnectionId, opening: &Opening, time: Nanos) {
         self.ids.insert(id, self.writer.open(opening, time));
+    }
+
+    fn set_process(&mut self, id: ConnectionId, process: Process, time: Nanos) {
+        if let Some(id) = self.ids.get(&id) {
+            self.writer.set_process(*id, process, time);
+        }
     }
 
     fn anchor(&mut self, id: ConnectionId, dir: Direction, offset: u64, time: Nanos) {

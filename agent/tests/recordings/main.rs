@@ -69,6 +69,7 @@ fn observed(story: &Story) -> String {
         let id = ids[index].expect("opened first");
         match call {
             Call::Chunk(dir, at, bytes) => engine.chunk(id, *dir, *at, bytes, now, &mut out),
+            Call::Process(process) => engine.set_process(id, *process),
             Call::Passed(dir, at, len) => engine.passed(id, *dir, *at, *len, now, &mut out),
             Call::Lost(dir, at, len) => engine.lost(id, *dir, *at, *len, now, &mut out),
             Call::Anchor(dir, at) => engine.anchor(id, *dir, *at, now, &mut out),
@@ -99,6 +100,7 @@ fn recorded(story: &Story) -> Vec<u8> {
         let id = ids[index].expect("opened first");
         match call {
             Call::Chunk(dir, at, bytes) => writer.chunk(id, *dir, *at, bytes, now),
+            Call::Process(process) => writer.set_process(id, *process, now),
             Call::Passed(dir, at, len) => writer.passed(id, *dir, *at, *len, now),
             Call::Lost(dir, at, len) => writer.lost(id, *dir, *at, *len, now),
             Call::Anchor(dir, at) => writer.anchor(id, *dir, *at, now),

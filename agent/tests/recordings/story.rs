@@ -10,6 +10,7 @@ use wirespan_engine::{Close, Layer, Nanos, Opening, Process, Roles, Side, Start}
 #[derive(Clone, Debug)]
 pub(crate) enum Call {
     Chunk(Direction, u64, Vec<u8>),
+    Process(Process),
     Passed(Direction, u64, u64),
     Lost(Direction, u64, u64),
     Anchor(Direction, u64),
@@ -208,6 +209,7 @@ pub(crate) fn whole(ipv6: bool, host: u8, http: bool, turns: &[(u8, u8)]) -> Con
 fn reversed(call: Call) -> Call {
     match call {
         Call::Chunk(dir, at, bytes) => Call::Chunk(dir.reverse(), at, bytes),
+        Call::Process(process) => Call::Process(process),
         Call::Passed(dir, at, len) => Call::Passed(dir.reverse(), at, len),
         Call::Lost(dir, at, len) => Call::Lost(dir.reverse(), at, len),
         Call::Anchor(dir, at) => Call::Anchor(dir.reverse(), at),
@@ -256,11 +258,16 @@ prop_compose! {
         end in any::<u8>(),
         wrong_way_round in any::<bool>(),
         late_anchor in any::<bool>(),
+        handed_on in prop::option::of((any::<usize>(), any::<u32>(), "\\PC{0,16}")),
     ) -> Connection {
         let mut calls = calls(&dialogue(http, &turns), &cuts, end);
         if opening.start == Start::Middle {
             let at = if late_anchor { calls.len().min(3) } else { 0 };
             calls.splice(at..at, [Call::Anchor(ToServer, 0), Call::Anchor(ToClient, 0)]);
+        }
+        if let Some((at, pid, name)) = handed_on {
+            let process = Call::Process(Process::new(pid, name.as_bytes()));
+            calls.insert(at % (calls.len() + 1), process);
         }
         if opening.roles == Roles::Assumed && wrong_way_round {
             (opening.client, opening.server) = (opening.server, opening.client);

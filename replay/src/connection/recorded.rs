@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | note `open`, sent by the client | `open`; offset 0 is the byte after a SYN, or without one the sequence number for the client's stream and the acknowledgement for the server's |
 //! | note `anchor` | `anchor` at its sequence number |
+//! | note `process` | `set_process` |
 //! | note `close` | `close`; what else the packet says is for other readers |
 //! | payload | `chunk`; what the capture cut off: `passed`, with the note `lost`: `lost` |
 //! | FIN | `end` |
@@ -84,6 +85,7 @@ impl<Id: Copy> Connection<Id> {
                     streams.anchor(id, dir, start, at.time);
                 }
             }
+            Some(Note::Process(process)) => streams.set_process(id, process),
             Some(Note::Close(how)) => self.close(how, at, streams),
             None if segment.has(Segment::SYN) => self.half_mut(dir).set_base(segment.data_seq()),
             None if segment.has(Segment::FIN) => {

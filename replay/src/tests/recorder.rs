@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use wirespan_engine::api::Direction;
-use wirespan_engine::{Close, Nanos, Opening};
+use wirespan_engine::{Close, Nanos, Opening, Process};
 
 use crate::TcpStats;
 use crate::label::Label;
@@ -154,6 +154,11 @@ impl Streams for Recorder {
 
     fn is_open(&self, id: usize) -> bool {
         self.connections[id].closed.is_none()
+    }
+
+    fn set_process(&mut self, id: usize, process: Process) {
+        self.calls.push("set_process");
+        self.connections[id].opening.process = Some(process);
     }
 
     fn chunk(&mut self, id: usize, dir: Direction, offset: u64, bytes: &[u8], _: Nanos) {

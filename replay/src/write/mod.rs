@@ -12,7 +12,7 @@ use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 
 use wirespan_engine::api::Direction;
-use wirespan_engine::{Both, Close, Nanos, Opening, Start};
+use wirespan_engine::{Both, Close, Nanos, Opening, Process, Start};
 
 use crate::ip::LARGEST_LOSS;
 use crate::label::{Introduction, Lane, Note};
@@ -164,6 +164,17 @@ impl<W: Write> StreamWriter<W> {
         }
         self.connections.insert(id, connection);
         id
+    }
+
+    /// Takes the news that another process uses the observed socket now.
+    pub fn set_process(&mut self, id: StreamId, process: Process, time: Nanos) {
+        if let Some(connection) = self.connections.get(&id) {
+            let there = Direction::ToServer;
+            let segment = connection.segment(there, connection.next(there), Control::Ack);
+            let note = Note::Process(process);
+            self.output
+                .packet(connection.interface, time, &segment, Some(note));
+        }
     }
 
     /// Takes captured bytes of a direction.
