@@ -321,10 +321,8 @@ fn a_replay_of_the_recording_gives_the_lines_that_were_printed() {
         for large in seen["/large"].iter().chain(&seen["/upload"]) {
             let bytes = ["request_bytes", "response_bytes"].map(|key| large[key].as_u64());
             assert!(bytes.iter().max() > Some(&Some(LARGE as u64)), "{large}");
+            assert!(large["duration_ns"].as_u64() > Some(0), "{large}");
         }
-        // A later one may be near a gap: so many bytes pass at once that the next few go by unseen.
-        let first = &seen["/large"][0];
-        assert!(first["duration_ns"].as_u64() > Some(0), "{first}");
     }
     let unix = printed.iter().filter(|line| line.contains("/unix")).count();
     assert_eq!(unix, 2 * 5, "at both ends");
