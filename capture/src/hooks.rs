@@ -252,9 +252,10 @@ const TRAMPOLINES: [Hook; 13] = [
     ),
 ];
 
-/// What a set attaches, in this order.
+/// What a set attaches, in this order. Births and deaths come first: a socket of which only bytes
+/// were seen would be taken for the next one at its address.
 pub(crate) fn hooks(set: HookSet, btf: &Btf<'_>) -> Vec<Hook> {
-    let mut hooks = Vec::new();
+    let mut hooks = LIFECYCLE.to_vec();
     match set {
         HookSet::Tracepoint => {
             hooks.extend(SYSCALLS);
@@ -274,7 +275,6 @@ pub(crate) fn hooks(set: HookSet, btf: &Btf<'_>) -> Vec<Hook> {
             hooks.extend(TRAMPOLINES);
         }
     }
-    hooks.extend(LIFECYCLE);
     hooks
 }
 

@@ -147,7 +147,7 @@ impl Kernel {
             match self.attach_set(*set, &types) {
                 Ok(_) => return Ok(*set),
                 Err(error) => {
-                    self.links.clear();
+                    self.detach();
                     reasons.push_str(&format!("\n  {set}: {}", error.reason()));
                     last = Some(error);
                 }
@@ -162,7 +162,7 @@ impl Kernel {
     /// Attaches the programs of a set and detaches them; tells what the set does without.
     pub(crate) fn try_set(&mut self, set: HookSet, types: &Btf<'_>) -> Result<Vec<Omitted>, Error> {
         let without = self.attach_set(set, types);
-        self.links.clear();
+        self.detach();
         without
     }
 
@@ -192,9 +192,10 @@ impl Kernel {
         Ok(without)
     }
 
-    /// Detaches everything. What was seen can still be read.
+    /// Detaches everything, the last first: what tells the end of sockets must outlast what follows
+    /// them by their addresses. What was seen can still be read.
     pub(crate) fn detach(&mut self) {
-        self.links.clear();
+        while self.links.pop().is_some() {}
     }
 
     /// Replaces the filters.
