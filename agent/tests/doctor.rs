@@ -30,24 +30,38 @@ fn skipped(why: &str) {
     let _ = writeln!(std::io::stderr(), "SKIPPED rights of live capture: {why}");
 }
 
-/// The program where every user may run it.
-fn program() -> &'static Path {
-    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        let folder = std::env::temp_dir().join(format!("wirespan-doctor-{}", std::process::id()));
+/// The program where every user may run it, for as long as this lives.
+struct Program {
+    folder: PathBuf,
+}
+
+impl Program {
+    fn new(test: &str) -> Self {
+        let name = format!("wirespan-doctor-{}-{test}", std::process::id());
+        let folder = std::env::temp_dir().join(name);
         fs::create_dir_all(&folder).expect("a folder");
         fs::set_permissions(&folder, Permissions::from_mode(0o755)).expect("rights");
-        let program = folder.join("wirespan");
+        let program = Self { folder };
         let built = env!("CARGO_BIN_EXE_wirespan");
-        if fs::hard_link(built, &program).is_err() {
-            fs::copy(built, &program).expect("a copy");
+        if fs::hard_link(built, program.path()).is_err() {
+            fs::copy(built, program.path()).expect("a copy");
         }
         program
-    })
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.join("wirespan")
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
 }
 
 /// Runs the program as nobody, with these capabilities and no others.
-fn as_nobody(capabilities: &str, args: &[&str]) -> Output {
+fn as_nobody(program: &Program, capabilities: &str, args: &[&str]) -> Output {
     let mut command = Command::new("setpriv");
     command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
     let plus: Vec<_> = capabilities.split_terminator(',').collect();
@@ -57,7 +71,7 @@ fn as_nobody(capabilities: &str, args: &[&str]) -> Output {
     };
     command.arg(format!("--inh-caps={list}"));
     command.arg(format!("--ambient-caps={list}"));
-    command.arg(program()).args(args);
+    command.arg(program.path()).args(args);
     command.output().expect("setpriv")
 }
 
@@ -66,7 +80,7 @@ fn prepared(preparation: &str, args: &[&str]) -> Output {
     let script = format!("{preparation}\nexec \"$@\"");
     let mut command = Command::new("unshare");
     command.args(["--mount", "sh", "-c", &script, "sh"]);
-    command.arg(program()).args(args);
+    command.arg(env!("CARGO_BIN_EXE_wirespan")).args(args);
     command.output().expect("unshare")
 }
 
@@ -89,7 +103,9 @@ fn check<'a>(report: &'a Value, id: &str) -> &'a Value {
 fn hooks_of_root() -> Option<&'static str> {
     static HOOKS: OnceLock<Option<String>> = OnceLock::new();
     let hooks = HOOKS.get_or_init(|| {
-        let doctor = Command::new(program()).args(["doctor", "--json"]).output();
+        let doctor = Command::new(env!("CARGO_BIN_EXE_wirespan"))
+            .args(["doctor", "--json"])
+            .output();
         let report = json(&doctor.expect("a doctor"));
         report["hooks"].as_str().map(str::to_owned)
     });
@@ -152,7 +168,8 @@ fn ordinary_user_is_refused_and_told_what_to_do() {
     if !is_root() {
         return;
     }
-    let doctor = as_nobody("", &["doctor", "--json"]);
+    let program = Program::new("ordinary");
+    let doctor = as_nobody(&program, "", &["doctor", "--json"]);
     let report = json(&doctor);
     assert_eq!(doctor.status.code(), Some(4));
     assert_eq!(report["usable"], false);
@@ -162,7 +179,8 @@ fn ordinary_user_is_refused_and_told_what_to_do() {
         rights["found"],
         "user 65534 without CAP_BPF, CAP_PERFMON, CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH"
     );
-    assert_refused(&as_nobody("", &["tail", "--duration", "1s"]), rights);
+    let tail = as_nobody(&program, "", &["tail", "--duration", "1s"]);
+    assert_refused(&tail, rights);
 }
 
 #[test]
@@ -171,6 +189,7 @@ fn capabilities_do_what_the_documentation_says() {
         return;
     }
     let Some(hooks) = hooks_of_root() else { return };
+    let program = Program::new("capabilities");
     // Only tracepoints need files that root alone may read.
     let without_reading = if hooks == "tracepoint" { 4 } else { 0 };
     for (capabilities, code, rights) in [
@@ -181,7 +200,7 @@ fn capabilities_do_what_the_documentation_says() {
         ("bpf,sys_ptrace,dac_read_search", 4, "fail"),
         ("perfmon,sys_ptrace,dac_read_search", 4, "fail"),
     ] {
-        let doctor = as_nobody(capabilities, &["doctor", "--json"]);
+        let doctor = as_nobody(&program, capabilities, &["doctor", "--json"]);
         let report = json(&doctor);
         assert_eq!(doctor.status.code(), Some(code), "{capabilities}: {report}");
         assert_eq!(check(&report, "rights")["grade"], rights, "{capabilities}");
@@ -208,8 +227,9 @@ fn four_capabilities_are_enough_to_see_a_request() {
     thread::spawn(move || serve(listener));
     let port = address.port().to_string();
     let tail = thread::spawn(move || {
+        let program = Program::new("request");
         let args = ["tail", "--duration", "3s", "-o", "jsonl", "--port", &port];
-        as_nobody(ALL, &args)
+        as_nobody(&program, ALL, &args)
     });
     let until = Instant::now() + Duration::from_secs(60);
     while !tail.is_finished() && Instant::now() < until {
