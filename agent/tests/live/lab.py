@@ -66,13 +66,13 @@ def mariadb(servers):
 
 
 def grpc(servers):
-    if not case_grpc.prepare():
-        tell("missing", case_grpc.GRPCIO)
+    if not case_grpc.GRPCIO.prepare():
+        tell("missing", ", ".join(case_grpc.GRPCIO.packages))
         raise SystemExit
     case_grpc.server(servers)
     tell("grpc", case_grpc.PORT)
-    tell("grpc-python", case_grpc.PYTHON)
-    tell("grpc-name", case_grpc.PYTHON.name)
+    tell("grpc-python", case_grpc.GRPCIO.python)
+    tell("grpc-name", case_grpc.GRPCIO.python.name)
     tell("grpc-client", lab.HERE / "grpc_client.py")
 
 

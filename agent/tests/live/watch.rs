@@ -90,7 +90,8 @@ pub(crate) struct Watched {
 impl Watcher {
     /// Starts `wirespan tail` with more `options`, and waits until it observes.
     pub(crate) fn tail(options: &[&str]) -> Self {
-        let started = Self::start(&[&["tail", "-o", "jsonl"], options].concat());
+        // Programs under test are not optimized: the kernel's side must be able to wait for them.
+        let started = Self::start(&[&["tail", "-o", "jsonl", "--buffer", "256"], options].concat());
         started.unwrap_or_else(|(status, said)| panic!("tail ended with {status}: {said:?}"))
     }
 
