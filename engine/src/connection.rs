@@ -2,6 +2,7 @@
 
 mod input;
 mod open;
+mod order;
 mod step;
 
 use std::collections::VecDeque;
@@ -18,7 +19,8 @@ use crate::text::Text;
 use crate::timers::Timers;
 use crate::types::{Close, Config, Layer, Nanos, Opening, Process, Roles, Sink, Start};
 
-use input::{Again, Input};
+use input::Again;
+use order::Input;
 
 /// What a connection borrows from its engine for the time of a call.
 pub(crate) struct Context<'a> {

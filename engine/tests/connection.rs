@@ -69,6 +69,45 @@ fn a_lost_body_costs_nothing() {
 }
 
 #[test]
+fn a_body_that_passed_is_not_lost_and_its_last_byte_has_a_time() {
+    let mut rig = Rig::new();
+    rig.ask("Q a 0\n").answer("A 200 1000\n"); // 10, 20
+    assert_eq!(rig.engine.wanted_from(rig.id, ToClient), 11 + 1000);
+    assert_eq!(rig.engine.wanted_from(rig.id, ToServer), 6);
+    rig.pass(ToClient, 600).pass(ToClient, 400); // 30, 40
+    rig.ask("Q b 0\n").answer("A 201 0\n");
+    assert_eq!(rig.finish(), ["a=200", "b=201"]);
+    assert_eq!(rig.seen.0[0].duration, Some(40 - 10));
+    assert_eq!(rig.seen.0[0].flags, "");
+    let bytes = &rig.engine.stats().protocols["line"].bytes.to_client;
+    assert_eq!((bytes.skipped, bytes.lost), (1000, 0));
+}
+
+#[test]
+fn what_passed_and_was_wanted_is_lost() {
+    let mut rig = Rig::new();
+    rig.ask("Q a 0\nQ b 0\n").answer("A 200 5\n");
+    // The body, and the first of the next response.
+    rig.pass(ToClient, 8).answer("1 0\n");
+    assert_eq!(rig.finish(), ["a=200", "b="]);
+    let stats = &rig.engine.stats().protocols["line"];
+    assert_eq!(stats.bytes.to_client.lost, 3);
+    assert_eq!(stats.gaps, 1);
+}
+
+#[test]
+fn nothing_is_wanted_of_a_connection_that_nobody_can_read_or_that_is_closed() {
+    let mut rig = Rig::new();
+    rig.ask("# no protocol\n").answer("# none\n");
+    assert_eq!(rig.engine.wanted_from(rig.id, ToServer), u64::MAX);
+    let mut rig = Rig::new();
+    rig.ask("Q a 0\n");
+    rig.engine
+        .close(rig.id, Close::Finished, Nanos(20), &mut rig.seen);
+    assert_eq!(rig.engine.wanted_from(rig.id, ToServer), u64::MAX);
+}
+
+#[test]
 fn a_body_whose_last_byte_is_lost_has_no_duration() {
     let mut rig = Rig::new();
     rig.ask("Q a 0\n").answer("A 200 100\n").miss(ToClient, 100);
