@@ -14,7 +14,6 @@ pub use event::{
     flag,
 };
 pub use maps::{
-    Connection, Counter, Filter, Settings, Thread, Verdict, Walk, Wish, connection_flag,
-    filter_flag,
+    Connection, Counter, Settings, Thread, Verdict, Walk, Wish, connection_flag, filter_flag,
 };
 pub use offsets::Offsets;

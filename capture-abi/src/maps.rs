@@ -39,8 +39,6 @@ pub mod connection_flag {
     pub const IGNORED: u32 = 1;
     /// The event that introduces it was sent.
     pub const ANNOUNCED: u32 = 2;
-    /// Cleartext of a TLS library was seen: its socket bytes are counted only.
-    pub const CIPHERTEXT: u32 = 4;
 }
 
 /// What is wanted of a connection's streams, by the address of its kernel socket and
@@ -167,16 +165,6 @@ pub mod filter_flag {
     pub const CIDR: u32 = 32;
     /// Connections whose peer is on the loopback interface are left out.
     pub const EXTERNAL_ONLY: u32 = 64;
-}
-
-/// Index of the filters' LPM tries: prefix length in bits, then an IPv6 or mapped IPv4 address.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Filter {
-    /// Bits of `address` that count.
-    pub prefix: u32,
-    /// The address, IPv4 as `::ffff:a.b.c.d`.
-    pub address: [u8; 16],
 }
 
 /// Counters of the kernel side, one array per processor.

@@ -31,8 +31,6 @@ pub struct Offsets {
     pub socket_inode: u32,
     /// `sock_common.skc_family`.
     pub sock_family: u32,
-    /// `sock_common.skc_state`.
-    pub sock_state: u32,
     /// `sock_common.skc_flags`.
     pub sock_flags: u32,
     /// `sock_common.skc_daddr`.

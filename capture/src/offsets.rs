@@ -46,7 +46,6 @@ fn files(btf: &Btf<'_>, offsets: &mut Offsets) -> Result<(), BtfError> {
 fn sockets(btf: &Btf<'_>, offsets: &mut Offsets) -> Result<(), BtfError> {
     const COMMON: &str = "sock_common";
     offsets.sock_family = field(btf, COMMON, "skc_family", 2)?;
-    offsets.sock_state = field(btf, COMMON, "skc_state", 1)?;
     offsets.sock_flags = field(btf, COMMON, "skc_flags", WORD)?;
     offsets.sock_daddr = field(btf, COMMON, "skc_daddr", 4)?;
     offsets.sock_saddr = field(btf, COMMON, "skc_rcv_saddr", 4)?;
@@ -144,7 +143,7 @@ mod tests {
 
     /// The structs around `iov_iter`, all fields in the order in which they are listed.
     fn kernel(sample: &mut Sample, without: &str) {
-        let [byte, short, int] = [1, 2, 4].map(|size| sample.int("number", size));
+        let [short, int] = [2, 4].map(|size| sample.int("number", size));
         let char = sample.int("char", 1);
         let pointer = sample.pointer(int);
         let comm = sample.array(char, 16);
@@ -191,7 +190,6 @@ mod tests {
                 ("skc_dport", short, 12),
                 ("skc_num", short, 14),
                 ("skc_family", short, 16),
-                ("skc_state", byte, 18),
                 ("skc_flags", pointer, 32),
                 ("skc_net", net, 48),
                 ("skc_v6_daddr", in6_addr, 56),
@@ -297,7 +295,6 @@ mod tests {
             socket_inode: 128,
             socket_sk: 24,
             sock_family: 16,
-            sock_state: 18,
             sock_flags: 32,
             sock_daddr: 4,
             sock_saddr: 8,
