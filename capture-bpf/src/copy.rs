@@ -44,11 +44,11 @@ pub enum Shape {
 }
 
 /// Pieces of one call that are submitted one by one; what is beyond is counted.
-const STEPS: u32 = 24;
+const STEPS: u32 = 16;
 /// Vectors of one call that are gathered in one event, in a short record and in a long one; what is
 /// beyond is counted.
 const FEW: u32 = 16;
-const MANY: u32 = 256;
+const MANY: u32 = 64;
 /// Room of these records. A call's bytes may take half of it: so the verifier sees that none can end
 /// outside.
 const SHORT: usize = 1_024;
@@ -246,7 +246,11 @@ pub fn data(walk: *mut Walk, shape: Shape, memory: Memory, mut moved: Moved) {
     } else if scattered && copy < LONG as u64 / 2 && !matches!(shape, Shape::Messages) {
         gather::<LONG, MANY>(walk, shape, &mut moved.header);
     } else {
-        for _ in 0..STEPS {
+        let steps = match shape {
+            Shape::Messages => STEPS / 2,
+            _ => STEPS,
+        };
+        for _ in 0..steps {
             if get!(walk.copy) == 0 || !load(walk, shape) {
                 break;
             }

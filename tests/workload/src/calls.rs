@@ -58,9 +58,9 @@ fn forty(bytes: &[u8]) -> Vec<iovec> {
     bytes.chunks(each).map(vector).collect()
 }
 
-/// As many vectors of one byte as the kernel takes.
+/// As many vectors, of one byte each, as the programs of capture gather.
 fn tiny(bytes: &[u8]) -> Vec<iovec> {
-    bytes.chunks(1).map(vector).take(1_024).collect()
+    bytes.chunks(1).map(vector).take(64).collect()
 }
 
 pub(crate) fn write(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {

@@ -43,7 +43,7 @@ pub(super) fn all() -> Vec<Scenario> {
         ),
         both(
             "tiny-vectors",
-            "1,024 vectors of one byte",
+            "sixty-four vectors of one byte",
             writev_tiny,
             readv_tiny,
         ),
