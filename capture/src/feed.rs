@@ -398,3 +398,6 @@ fn addresses(tuple: &Tuple) -> (SocketAddr, SocketAddr) {
         SocketAddr::new(address(&tuple.remote), tuple.remote_port),
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -207,6 +207,7 @@ impl Connection {
         self.swapped = !self.swapped;
         std::mem::swap(&mut self.streams.to_server, &mut self.streams.to_client);
         std::mem::swap(&mut self.facts.client, &mut self.facts.server);
+        self.facts.side = self.facts.side.reverse();
         for again in &mut self.again {
             again.dir = again.dir.reverse();
         }

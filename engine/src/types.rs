@@ -79,6 +79,15 @@ pub enum Side {
 }
 
 impl Side {
+    /// The side of the peer.
+    pub(crate) const fn reverse(self) -> Self {
+        match self {
+            Self::Client => Self::Server,
+            Self::Server => Self::Client,
+            Self::Wire => Self::Wire,
+        }
+    }
+
     /// As the record format writes it.
     #[must_use]
     pub const fn name(self) -> &'static str {

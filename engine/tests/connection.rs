@@ -5,7 +5,7 @@ mod common;
 
 use common::{Rig, client, server};
 use wirespan_engine::api::Direction::{ToClient, ToServer};
-use wirespan_engine::{Close, Config, Nanos, Roles, Start};
+use wirespan_engine::{Close, Config, Nanos, Roles, Side, Start};
 
 #[test]
 fn times_are_those_of_the_four_ends_of_the_messages() {
@@ -93,6 +93,20 @@ fn what_passed_and_was_wanted_is_lost() {
     let stats = &rig.engine.stats().protocols["line"];
     assert_eq!(stats.bytes.to_client.lost, 3);
     assert_eq!(stats.gaps, 1);
+}
+
+#[test]
+fn whose_socket_it_is_changes_with_roles_that_were_assumed() {
+    let mut rig = Rig::at_side(
+        Config::default(),
+        Start::Beginning,
+        Roles::Assumed,
+        Side::Client,
+    );
+    rig.at(ToClient, 0, "Q a 0\n").at(ToServer, 0, "A 200 0\n");
+    assert_eq!(rig.finish(), ["a=200"]);
+    assert_eq!(rig.seen.0[0].side, Side::Server);
+    assert_eq!(rig.seen.0[0].server, client());
 }
 
 #[test]

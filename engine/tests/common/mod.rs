@@ -178,6 +178,7 @@ pub struct Seen {
     pub bytes: (u64, u64),
     pub flags: String,
     pub server: SocketAddr,
+    pub side: Side,
 }
 
 /// The finished exchanges, and the reports of open ones with how long they were open.
@@ -194,6 +195,7 @@ impl From<&Exchange<'_>> for Seen {
             bytes: (exchange.request_bytes, exchange.response_bytes),
             flags: exchange.flags.to_string(),
             server: exchange.server,
+            side: exchange.side,
         }
     }
 }
@@ -232,6 +234,10 @@ impl Rig {
     }
 
     pub fn with(config: Config, start: Start, roles: Roles) -> Self {
+        Self::at_side(config, start, roles, Side::Wire)
+    }
+
+    pub fn at_side(config: Config, start: Start, roles: Roles, side: Side) -> Self {
         let registry = Registry::builder().with(Line).build().unwrap();
         let mut engine = Engine::new(Arc::new(registry), config);
         let mut seen = Seens::default();
@@ -241,7 +247,7 @@ impl Rig {
             server: server(),
             roles,
             start,
-            side: Side::Wire,
+            side,
             layer: Layer::Transport,
             process: None,
         };

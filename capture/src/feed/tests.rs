@@ -1,0 +1,252 @@
+//! What the engine is told of events.
+
+use std::sync::Arc;
+
+use wirespan_capture_abi::Direction::{self as Kernel, Received, Sent};
+use wirespan_engine::{Config, Exchange, Registry, Sink};
+
+use super::*;
+use crate::tap::Tap;
+
+/// Calls as text.
+#[derive(Default)]
+struct Heard(Vec<String>);
+
+impl Heard {
+    fn note(&mut self, text: String) {
+        self.0.push(text);
+    }
+}
+
+impl Tap for Heard {
+    fn open(&mut self, _: ConnectionId, opening: &Opening, _: Nanos) {
+        let Opening {
+            client,
+            server,
+            side,
+            start,
+            ..
+        } = opening;
+        let start = if *start == Start::Middle {
+            " midstream"
+        } else {
+            ""
+        };
+        self.note(format!("open {client} {server} {}{start}", side.name()));
+    }
+    fn set_process(&mut self, _: ConnectionId, process: Process, _: Nanos) {
+        self.note(format!("process {}", process.name()));
+    }
+    fn anchor(&mut self, _: ConnectionId, dir: Direction, offset: u64, _: Nanos) {
+        self.note(format!("anchor {dir:?} {offset}"));
+    }
+    fn acked(&mut self, _: ConnectionId, dir: Direction, upto: u64, _: Nanos) {
+        self.note(format!("acked {dir:?} {upto}"));
+    }
+    fn chunk(&mut self, _: ConnectionId, dir: Direction, offset: u64, bytes: &[u8], _: Nanos) {
+        let text = String::from_utf8_lossy(bytes);
+        self.note(format!("chunk {dir:?} {offset} {text}"));
+    }
+    fn passed(&mut self, _: ConnectionId, dir: Direction, offset: u64, len: u64, _: Nanos) {
+        self.note(format!("passed {dir:?} {offset} {len}"));
+    }
+    fn lost(&mut self, _: ConnectionId, dir: Direction, offset: u64, len: u64, _: Nanos) {
+        self.note(format!("lost {dir:?} {offset} {len}"));
+    }
+    fn end(&mut self, _: ConnectionId, dir: Direction, offset: u64, _: Nanos) {
+        self.note(format!("end {dir:?} {offset}"));
+    }
+    fn close(&mut self, _: ConnectionId, how: Close, _: Nanos) {
+        self.note(format!("close {how:?}"));
+    }
+}
+
+struct Nothing;
+
+impl Sink for Nothing {
+    fn exchange(&mut self, _: &Exchange<'_>) {}
+}
+
+struct Rig {
+    feed: Feed,
+    engine: Engine,
+    clock: Clock,
+    heard: Heard,
+}
+
+const SOCKET: Header = Header {
+    kind: 0,
+    direction: 0,
+    layer: 0,
+    flags: 0,
+    len: 0,
+    time: 1_000,
+    sock: 0xffff_8000,
+    born: 7,
+    position: 0,
+    other: 0,
+    moved: 0,
+    tgid: 0,
+    tid: 0,
+    reserved: 0,
+};
+
+fn tuple(role: Role, midstream: u8) -> Tuple {
+    let mut tuple = Tuple {
+        local_port: 80,
+        remote_port: 50_000,
+        family: 2,
+        role: role as u8,
+        midstream,
+        ..Tuple::default()
+    };
+    tuple.local[..4].copy_from_slice(&[10, 0, 0, 1]);
+    tuple.remote[..4].copy_from_slice(&[10, 0, 0, 2]);
+    tuple
+}
+
+impl Rig {
+    fn new() -> Self {
+        let registry = Registry::builder().build().unwrap();
+        Self {
+            feed: Feed::new(),
+            engine: Engine::new(Arc::new(registry), Config::default()),
+            clock: Clock::new(),
+            heard: Heard::default(),
+        }
+    }
+
+    fn event(&mut self, header: Header, what: What<'_>) -> &mut Self {
+        let mut out = Output {
+            to: Tapped {
+                engine: &mut self.engine,
+                sink: &mut Nothing,
+                tap: &mut self.heard,
+            },
+            clock: &self.clock,
+        };
+        self.feed.event(&Event { header, what }, |_| None, &mut out);
+        self
+    }
+
+    fn open(&mut self, role: Role, midstream: u8) -> &mut Self {
+        self.event(SOCKET, What::Open(tuple(role, midstream)))
+    }
+
+    /// Bytes at a position; `moved` of them, while the other stream had come to `other`.
+    fn data(&mut self, direction: Kernel, at: (u64, u64), text: &str, moved: u32) -> &mut Self {
+        let header = Header {
+            position: at.0,
+            other: at.1,
+            moved,
+            ..SOCKET
+        };
+        let bytes = text.as_bytes();
+        self.event(header, What::Data { direction, bytes })
+    }
+
+    fn heard(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.heard.0)
+    }
+}
+
+#[test]
+fn an_answer_says_first_what_was_known_of_the_request() {
+    let mut rig = Rig::new();
+    rig.open(Role::Server, 0)
+        .data(Received, (0, 0), "ask", 3)
+        .data(Sent, (0, 3), "answer", 6);
+    let heard = rig.heard();
+    assert_eq!(
+        heard,
+        [
+            "open 10.0.0.2:50000 10.0.0.1:80 server",
+            "acked ToClient 0",
+            "chunk ToServer 0 ask",
+            "acked ToServer 3",
+            "chunk ToClient 0 answer",
+        ]
+    );
+}
+
+#[test]
+fn a_client_s_socket_sends_to_the_server() {
+    let mut rig = Rig::new();
+    rig.open(Role::Client, 0).data(Sent, (0, 0), "ask", 3);
+    assert_eq!(rig.heard()[0], "open 10.0.0.1:80 10.0.0.2:50000 client");
+}
+
+#[test]
+fn a_connection_that_was_open_before_is_anchored_where_both_streams_are() {
+    let mut rig = Rig::new();
+    rig.open(Role::Server, 1).data(Received, (5, 9), "ask", 3);
+    let heard = rig.heard();
+    assert_eq!(heard[0], "open 10.0.0.2:50000 10.0.0.1:80 server midstream");
+    assert!(heard.contains(&"anchor ToServer 5".to_owned()));
+    assert!(heard.contains(&"anchor ToClient 9".to_owned()));
+}
+
+#[test]
+fn bytes_that_were_not_copied_have_passed() {
+    let mut rig = Rig::new();
+    rig.open(Role::Server, 0).data(Sent, (0, 0), "head", 1_000);
+    let heard = rig.heard();
+    assert_eq!(
+        heard[2..],
+        ["chunk ToClient 0 head", "passed ToClient 4 996"]
+    );
+}
+
+#[test]
+fn what_no_event_told_of_is_lost_when_the_connection_closes() {
+    let mut rig = Rig::new();
+    rig.open(Role::Server, 0).data(Received, (0, 0), "ask", 3);
+    let close = Header {
+        position: 0,
+        other: 10,
+        flags: flag::RESET,
+        ..SOCKET
+    };
+    rig.event(close, What::Close);
+    let heard = rig.heard();
+    assert_eq!(heard[3..], ["lost ToServer 3 7", "close Reset"]);
+    assert!(rig.feed.flows.is_empty());
+}
+
+#[test]
+fn what_nobody_wanted_is_not_lost() {
+    let mut rig = Rig::new();
+    rig.open(Role::Server, 0).data(Received, (0, 0), "ask", 3);
+    let flow = rig.feed.flows.get_mut(&SOCKET.sock).unwrap();
+    flow.wish.from[Received as usize] = 8;
+    rig.heard();
+    rig.data(Received, (6, 0), "more", 4);
+    assert_eq!(
+        rig.heard(),
+        [
+            "passed ToServer 3 3",
+            "acked ToClient 0",
+            "chunk ToServer 6 more"
+        ]
+    );
+}
+
+#[test]
+fn another_socket_at_the_same_address_is_another_connection() {
+    let mut rig = Rig::new();
+    rig.open(Role::Server, 0).data(Received, (0, 0), "ask", 3);
+    rig.heard();
+    let next = Header { born: 8, ..SOCKET };
+    rig.event(next, What::Open(tuple(Role::Server, 0)));
+    assert_eq!(rig.heard(), ["close Replaced"]);
+    // What still comes of the old one belongs to nobody.
+    rig.data(Received, (3, 0), "late", 4);
+    assert_eq!(rig.heard(), Vec::<String>::new());
+}
+
+#[test]
+fn events_of_a_connection_that_was_never_introduced_are_left_out() {
+    let mut rig = Rig::new();
+    rig.data(Received, (0, 0), "ask", 3);
+    assert_eq!(rig.heard(), Vec::<String>::new());
+}
