@@ -1,5 +1,7 @@
 //! The command line.
 
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -192,6 +194,12 @@ pub(crate) struct Observe {
     /// Only processes of this name, as ps shows it: the first 15 bytes
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub(crate) process: Vec<String>,
+    /// Only processes in this cgroup (version 2): its folder. Those in cgroups below it are not meant
+    #[arg(long, value_name = "DIR", value_parser = cgroup)]
+    pub(crate) cgroup: Vec<u64>,
+    /// Only connections in the network namespace of this process, or of this file
+    #[arg(long, value_name = "PID|FILE", value_parser = namespace)]
+    pub(crate) netns: Vec<u32>,
     /// Only connections with other machines
     #[arg(long)]
     pub(crate) external: bool,
@@ -201,6 +209,22 @@ pub(crate) struct Observe {
     /// Size of the buffer between kernel and program in MiB: a power of two
     #[arg(long, value_name = "MIB", default_value_t = BUFFER, value_parser = buffer_size)]
     pub(crate) buffer: u32,
+}
+
+/// The kernel's number of a cgroup is that of its folder.
+fn cgroup(folder: &str) -> Result<u64, String> {
+    let metadata = fs::metadata(folder).map_err(|error| error.to_string())?;
+    Ok(metadata.ino())
+}
+
+/// The kernel's number of a network namespace.
+fn namespace(of: &str) -> Result<u32, String> {
+    let file = match of.parse::<u32>() {
+        Ok(pid) => format!("/proc/{pid}/ns/net"),
+        Err(_) => of.to_owned(),
+    };
+    let metadata = fs::metadata(file).map_err(|error| error.to_string())?;
+    u32::try_from(metadata.ino()).map_err(|_| "not a network namespace".to_owned())
 }
 
 /// A power of two between 1 and 1,024.

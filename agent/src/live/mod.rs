@@ -100,6 +100,8 @@ fn options(
     let mut filters = Filters::default();
     filters.pids.clone_from(&observe.pid);
     filters.names.clone_from(&observe.process);
+    filters.cgroups.clone_from(&observe.cgroup);
+    filters.namespaces.clone_from(&observe.netns);
     filters.ports = filter.ports().to_vec();
     filters.networks = filter.networks().collect();
     filters.external_only = observe.external;
