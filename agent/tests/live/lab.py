@@ -51,7 +51,8 @@ def redis(servers):
 
 
 def postgres(servers):
-    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    # The clients alone have such a folder too.
+    programs = sorted(path.parent for path in Path("/usr/lib/postgresql").glob("*/bin/postgres"))
     if not programs:
         missing("postgres")
     servers.postgres()

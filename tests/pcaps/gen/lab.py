@@ -168,7 +168,7 @@ class Lab:
         """PostgreSQL with a database `shop`, whose user `joe` has a password, and an `admin` who
         may come in without."""
         # Debian keeps the programs out of the path; they refuse to run as root.
-        programs = max(Path("/usr/lib/postgresql").glob("*/bin"))
+        programs = max(Path("/usr/lib/postgresql").glob("*/bin/postgres")).parent
         data = self.folder / "postgres"
         data.mkdir()
         shutil.chown(data, "postgres")
