@@ -240,7 +240,8 @@ pub fn data(walk: *mut Walk, shape: Shape, memory: Memory, mut moved: Moved) {
     }
     begin(walk, shape, memory, &moved, nothing);
     let copy = get!(walk.copy);
-    let scattered = !matches!(shape, Shape::Buffer | Shape::Nothing);
+    // Only for system calls: where functions are hooked, Linux 5.10 must be able to follow.
+    let scattered = matches!(shape, Shape::Vectors | Shape::Messages);
     if scattered && copy < SHORT as u64 / 2 && get!(walk.vectors) <= u64::from(FEW) {
         gather::<SHORT, FEW>(walk, shape, &mut moved.header);
     } else if scattered && copy < LONG as u64 / 2 && !matches!(shape, Shape::Messages) {
@@ -248,6 +249,7 @@ pub fn data(walk: *mut Walk, shape: Shape, memory: Memory, mut moved: Moved) {
     } else {
         let steps = match shape {
             Shape::Messages => STEPS / 2,
+            Shape::KernelVectors => STEPS * 2,
             _ => STEPS,
         };
         for _ in 0..steps {
