@@ -1,7 +1,7 @@
 //! What the engine is told, told to somebody else as well: to a recording.
 
 use wirespan_engine::api::Direction;
-use wirespan_engine::{Close, ConnectionId, Engine, Nanos, Opening, Process, Sink};
+use wirespan_engine::{Both, Close, ConnectionId, Engine, Nanos, Opening, Process, Sink, Start};
 
 /// Hears whatever the engine is told of connections, in the same order and with the same times.
 ///
@@ -15,6 +15,8 @@ pub trait Tap {
     fn set_process(&mut self, id: ConnectionId, process: Process, time: Nanos);
     /// A direction of a connection joined in the middle is read from `offset` on.
     fn anchor(&mut self, id: ConnectionId, dir: Direction, offset: u64, time: Nanos);
+    /// From the offsets `at` on, both streams are what goes on inside TLS.
+    fn cleartext(&mut self, id: ConnectionId, at: Both<u64>, start: Start, time: Nanos);
     /// The receiver of a direction has its bytes before `upto`.
     fn acked(&mut self, id: ConnectionId, dir: Direction, upto: u64, time: Nanos);
     /// Bytes were seen.
@@ -34,6 +36,7 @@ impl Tap for () {
     fn open(&mut self, _: ConnectionId, _: &Opening, _: Nanos) {}
     fn set_process(&mut self, _: ConnectionId, _: Process, _: Nanos) {}
     fn anchor(&mut self, _: ConnectionId, _: Direction, _: u64, _: Nanos) {}
+    fn cleartext(&mut self, _: ConnectionId, _: Both<u64>, _: Start, _: Nanos) {}
     fn acked(&mut self, _: ConnectionId, _: Direction, _: u64, _: Nanos) {}
     fn chunk(&mut self, _: ConnectionId, _: Direction, _: u64, _: &[u8], _: Nanos) {}
     fn passed(&mut self, _: ConnectionId, _: Direction, _: u64, _: u64, _: Nanos) {}
@@ -64,6 +67,11 @@ impl Tapped<'_> {
     pub(crate) fn anchor(&mut self, id: ConnectionId, dir: Direction, offset: u64, time: Nanos) {
         self.engine.anchor(id, dir, offset, time, self.sink);
         self.tap.anchor(id, dir, offset, time);
+    }
+
+    pub(crate) fn cleartext(&mut self, id: ConnectionId, at: Both<u64>, start: Start, time: Nanos) {
+        self.engine.cleartext(id, at, start, time, self.sink);
+        self.tap.cleartext(id, at, start, time);
     }
 
     pub(crate) fn acked(&mut self, id: ConnectionId, dir: Direction, upto: u64, time: Nanos) {

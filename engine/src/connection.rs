@@ -3,6 +3,7 @@
 mod input;
 mod open;
 mod order;
+mod secure;
 mod step;
 
 use std::collections::VecDeque;
@@ -43,6 +44,8 @@ pub(crate) struct Connection {
     /// Directions here and below are by the true roles.
     streams: Both<Stream>,
     parser: Option<Box<dyn Parser>>,
+    /// The parser of what goes on inside TLS, until that can be seen.
+    parked: Option<Box<dyn Parser>>,
     /// Name of the protocol in the statistics.
     protocol: &'static str,
     counts: ProtocolStats,
@@ -105,6 +108,7 @@ impl Connection {
                 to_client: Stream::new(anchored),
             },
             parser: None,
+            parked: None,
             protocol: OPAQUE,
             counts: ProtocolStats::default(),
             table: Table::new(Timers::new(config)),
@@ -137,6 +141,7 @@ impl Connection {
             self.table.heap_bytes(),
             self.deferred_bytes,
             self.parser.as_ref().map_or(0, |parser| parser.heap_bytes()),
+            self.parked.as_ref().map_or(0, |parser| parser.heap_bytes()),
         ]
         .into_iter()
         .fold(0, usize::saturating_add)
@@ -250,13 +255,15 @@ impl Connection {
     #[cold]
     fn upgrade(&mut self, upgrade: Upgrade, cx: &mut Context<'_>) {
         self.end_exchanges(cx);
+        if upgrade == Upgrade::Tls {
+            return self.encrypt(cx);
+        }
         self.parser = None;
         match upgrade {
             Upgrade::To(name) => match cx.registry.find(name) {
                 Some(index) => self.run_as(index, false, cx),
                 None => self.turn_opaque("unknown upgrade", cx),
             },
-            Upgrade::Tls => self.turn_opaque("tls", cx),
             Upgrade::Detect => {
                 self.flush_counts(cx);
                 self.protocol = OPAQUE;

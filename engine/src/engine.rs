@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use wirespan_parser_api::{Direction, Limits};
 
+use crate::both::Both;
 use crate::connection::{Connection, Context};
 use crate::registry::Registry;
 use crate::stats::{Stats, add};
 use crate::table::Pool;
-use crate::types::{Close, Config, ConnectionId, Nanos, Opening, Process, Sink};
+use crate::types::{Close, Config, ConnectionId, Nanos, Opening, Process, Sink, Start};
 
 /// Turns what sources see of connections into exchanges. One for each worker; nothing is shared.
 ///
@@ -157,6 +158,23 @@ impl Engine {
         {
             connection.set_process(process);
         }
+    }
+
+    /// Takes the news that from the offsets `at` on, what is told of a connection comes from inside
+    /// its TLS layer; `at` is behind all that was told before, as [`Opening`] has the directions. A
+    /// protocol that asked for TLS goes on, unless `start` says that the beginning of the layer was
+    /// not seen; what else is inside is detected.
+    pub fn cleartext(
+        &mut self,
+        id: ConnectionId,
+        at: Both<u64>,
+        start: Start,
+        time: Nanos,
+        out: &mut dyn Sink,
+    ) {
+        self.with(id, out, |connection, cx| {
+            connection.cleartext(at, start, time, cx);
+        });
     }
 
     /// Takes the offset from which a direction of a connection joined in the middle is read. Bytes

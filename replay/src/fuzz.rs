@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use wirespan_engine::api::Direction;
-use wirespan_engine::{Close, Nanos, Opening, Process};
+use wirespan_engine::{Both, Close, Nanos, Opening, Process, Start};
 
 use crate::run::{Lanes, Wait, drive};
 use crate::segment::Segment;
@@ -74,6 +74,7 @@ impl Streams for Nowhere {
     fn chunk(&mut self, (): (), _: Direction, _: u64, _: &[u8], _: Nanos) {}
     fn passed(&mut self, (): (), _: Direction, _: u64, _: u64, _: Nanos) {}
     fn lost(&mut self, (): (), _: Direction, _: u64, _: u64, _: Nanos) {}
+    fn cleartext(&mut self, (): (), _: Both<u64>, _: Start, _: Nanos) {}
     fn anchor(&mut self, (): (), _: Direction, _: u64, _: Nanos) {}
     fn acked(&mut self, (): (), _: Direction, _: u64, _: Nanos) {}
     fn end(&mut self, (): (), _: Direction, _: u64, _: Nanos) {}

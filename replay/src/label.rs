@@ -40,6 +40,8 @@ pub(crate) enum Note {
     Lost,
     /// Another process uses the observed socket from now on.
     Process(Process),
+    /// From here on, both streams are what goes on inside TLS.
+    Cleartext(Start),
     /// The connection ends.
     Close(Close),
 }
@@ -117,6 +119,7 @@ impl Note {
             None if what == "open" => Some(Self::Open(Introduction::parse(rest))),
             None if what == "anchor" => Some(Self::Anchor),
             None if what == "lost" => Some(Self::Lost),
+            None if what == "cleartext" => Some(Self::Cleartext(Introduction::parse(rest).start)),
             Some(("process", pid)) => {
                 let name = rest.strip_prefix("name=").unwrap_or_default();
                 let pid = pid.parse().ok()?;
@@ -137,6 +140,7 @@ impl fmt::Display for Note {
             Self::Open(introduction) => write!(f, "{OURS} open{introduction}"),
             Self::Anchor => write!(f, "{OURS} anchor"),
             Self::Lost => write!(f, "{OURS} lost"),
+            Self::Cleartext(start) => write!(f, "{OURS} cleartext{}", written(*start)),
             Self::Process(process) => {
                 let (pid, name) = (process.pid, process.name());
                 write!(f, "{OURS} process={pid} name={name}")
@@ -146,6 +150,14 @@ impl fmt::Display for Note {
                 write!(f, "{OURS} close={}", known.map_or("", |(_, name)| name))
             }
         }
+    }
+}
+
+/// Whether the beginning was seen, as it is written.
+const fn written(start: Start) -> &'static str {
+    match start {
+        Start::Beginning => " start=beginning",
+        Start::Middle => " start=middle",
     }
 }
 
@@ -181,10 +193,7 @@ impl Introduction {
 
 impl fmt::Display for Introduction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.start {
-            Start::Beginning => " start=beginning",
-            Start::Middle => " start=middle",
-        })?;
+        f.write_str(written(self.start))?;
         f.write_str(match self.roles {
             Roles::Known => " roles=known",
             Roles::Assumed => " roles=assumed",
@@ -244,6 +253,8 @@ mod tests {
     fn every_note_is_read_as_it_was_written() {
         let names = ["nginx", "", "tmux: server", "a name=b", "pid=1"].map(Some);
         for start in [Start::Beginning, Start::Middle] {
+            let note = Note::Cleartext(start);
+            assert_eq!(Note::parse(&note.to_string()), Some(note));
             for roles in [Roles::Known, Roles::Assumed] {
                 for name in names.into_iter().chain([None]) {
                     for both in [None, Some("0.0.0.0:0"), Some("[2001:db8::1]:80")] {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use wirespan_engine::api::Direction;
 use wirespan_engine::{
-    Close, Config, ConnectionId, Engine, Nanos, Opening, Process, Registry, Sink,
+    Both, Close, Config, ConnectionId, Engine, Nanos, Opening, Process, Registry, Sink, Start,
 };
 
 use crate::segment::Segment;
@@ -111,6 +111,10 @@ impl<C: Collect> Streams for Feed<'_, C> {
 
     fn lost(&mut self, id: ConnectionId, dir: Direction, offset: u64, len: u64, time: Nanos) {
         self.engine.lost(id, dir, offset, len, time, self.out);
+    }
+
+    fn cleartext(&mut self, id: ConnectionId, at: Both<u64>, start: Start, time: Nanos) {
+        self.engine.cleartext(id, at, start, time, self.out);
     }
 
     fn anchor(&mut self, id: ConnectionId, dir: Direction, offset: u64, time: Nanos) {

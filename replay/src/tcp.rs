@@ -14,7 +14,7 @@
 use std::collections::VecDeque;
 
 use wirespan_engine::api::Direction;
-use wirespan_engine::{Close, Nanos, Opening, Process};
+use wirespan_engine::{Both, Close, Nanos, Opening, Process, Start};
 
 use crate::connection::{Connection, Verdict};
 use crate::flow::HOLD_TIME;
@@ -44,6 +44,7 @@ pub(crate) trait Streams {
     fn chunk(&mut self, id: Self::Id, dir: Direction, offset: u64, bytes: &[u8], time: Nanos);
     fn passed(&mut self, id: Self::Id, dir: Direction, offset: u64, len: u64, time: Nanos);
     fn lost(&mut self, id: Self::Id, dir: Direction, offset: u64, len: u64, time: Nanos);
+    fn cleartext(&mut self, id: Self::Id, at: Both<u64>, start: Start, time: Nanos);
     fn anchor(&mut self, id: Self::Id, dir: Direction, offset: u64, time: Nanos);
     fn acked(&mut self, id: Self::Id, dir: Direction, upto: u64, time: Nanos);
     fn end(&mut self, id: Self::Id, dir: Direction, offset: u64, time: Nanos);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use wirespan_capture::Tap;
 use wirespan_engine::api::Direction;
-use wirespan_engine::{Close, ConnectionId, Nanos, Opening, Process};
+use wirespan_engine::{Both, Close, ConnectionId, Nanos, Opening, Process, Start};
 use wirespan_replay::{StreamId, StreamWriter};
 
 use crate::cli::Output;
@@ -183,6 +183,12 @@ impl Tap for Recorder {
     fn anchor(&mut self, id: ConnectionId, dir: Direction, offset: u64, time: Nanos) {
         if let Some(id) = self.ids.get(&id) {
             self.writer.anchor(*id, dir, offset, time);
+        }
+    }
+
+    fn cleartext(&mut self, id: ConnectionId, at: Both<u64>, start: Start, time: Nanos) {
+        if let Some(id) = self.ids.get(&id) {
+            self.writer.cleartext(*id, at, start, time);
         }
     }
 

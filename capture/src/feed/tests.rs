@@ -40,6 +40,10 @@ impl Tap for Heard {
     fn anchor(&mut self, _: ConnectionId, dir: Direction, offset: u64, _: Nanos) {
         self.note(format!("anchor {dir:?} {offset}"));
     }
+    fn cleartext(&mut self, _: ConnectionId, at: Both<u64>, start: Start, _: Nanos) {
+        let (there, back) = (at.to_server, at.to_client);
+        self.note(format!("cleartext {there} {back} {start:?}"));
+    }
     fn acked(&mut self, _: ConnectionId, dir: Direction, upto: u64, _: Nanos) {
         self.note(format!("acked {dir:?} {upto}"));
     }

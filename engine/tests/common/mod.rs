@@ -2,7 +2,7 @@
 //!
 //! Requests are `Q <name> <len>\n` and `len` bytes of body; responses `A <status> <len>\n` and
 //! body; in order. `U ...` asks for an upgrade, granted by `A 101 0` to what is then detected
-//! afresh. `P\n` from the server is a push. `!` makes the parser panic.
+//! afresh, or by `A 102 0` to TLS. `P\n` from the server is a push. `!` makes the parser panic.
 #![allow(missing_docs, dead_code, unreachable_pub)]
 
 use std::net::SocketAddr;
@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use wirespan_engine::api::*;
 use wirespan_engine::{
-    Config, ConnectionId, Engine, Exchange, Layer, Nanos, Opening, Registry, Roles, Side, Sink,
-    Start,
+    Both, Config, ConnectionId, Engine, Exchange, Layer, Nanos, Opening, Registry, Roles, Side,
+    Sink, Start,
 };
 
 pub struct Line;
@@ -139,10 +139,11 @@ impl Parser for LineParser {
                     }
                     None => out.emit(Event::Orphan { at }),
                 }
-                let next = match (self.upgrading && name == "101", len) {
-                    (true, _) => Next::Upgrade(Upgrade::Detect),
-                    (false, 0) => Next::More,
-                    (false, n) => Next::Skip(n),
+                let next = match (self.upgrading, name, len) {
+                    (true, "101", _) => Next::Upgrade(Upgrade::Detect),
+                    (true, "102", _) => Next::Upgrade(Upgrade::Tls),
+                    (_, _, 0) => Next::More,
+                    (_, _, n) => Next::Skip(n),
                 };
                 Ok(Step {
                     consumed: end + 1,
@@ -279,6 +280,20 @@ impl Rig {
     /// Gives the next bytes from the server.
     pub fn answer(&mut self, text: &str) -> &mut Self {
         self.at(Direction::ToClient, self.sent[1], text)
+    }
+
+    /// From here on, bytes are what goes on inside TLS; the ones before it, `hidden` in each
+    /// direction, were not told of.
+    pub fn cleartext(&mut self, hidden: u64, start: Start) -> &mut Self {
+        self.sent = self.sent.map(|sent| sent + hidden);
+        let at = Both {
+            to_server: self.sent[0],
+            to_client: self.sent[1],
+        };
+        let time = Nanos(self.now);
+        self.engine
+            .cleartext(self.id, at, start, time, &mut self.seen);
+        self
     }
 
     /// Lets time pass.

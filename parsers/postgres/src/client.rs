@@ -82,7 +82,7 @@ impl Client {
         self.phase
     }
 
-    /// The server has refused encryption, or its answer was lost.
+    /// The server has answered whether it encrypts, or its answer was lost.
     pub(crate) fn stop_negotiating(&mut self) {
         if self.phase == Phase::Negotiating {
             self.phase = Phase::Opening;

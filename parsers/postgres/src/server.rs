@@ -81,10 +81,14 @@ fn negotiate(bytes: &[u8], client: &mut Client) -> Option<Step> {
             client.stop_negotiating();
             Step::more(1)
         }
-        b'S' => Step {
-            consumed: 1,
-            next: Next::Upgrade(Upgrade::Tls),
-        },
+        b'S' => {
+            // Inside, the client begins again.
+            client.stop_negotiating();
+            Step {
+                consumed: 1,
+                next: Next::Upgrade(Upgrade::Tls),
+            }
+        }
         // Encrypted, and by nothing that a probe could show us.
         b'G' => Step {
             consumed: 1,

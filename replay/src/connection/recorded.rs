@@ -8,6 +8,7 @@
 //! | note `open`, sent by the client | `open`; offset 0 is the byte after a SYN, or without one the sequence number for the client's stream and the acknowledgement for the server's |
 //! | note `anchor` | `anchor` at its sequence number |
 //! | note `process` | `set_process` |
+//! | note `cleartext` | `cleartext` from its sequence number and its acknowledgement on |
 //! | note `close` | `close`; what else the packet says is for other readers |
 //! | payload | `chunk`; what the capture cut off: `passed`, with the note `lost`: `lost` |
 //! | FIN | `end` |
@@ -15,7 +16,7 @@
 //!
 //! A recording without its first packets, or without its notes, is read like any other capture.
 
-use wirespan_engine::{Opening, Start};
+use wirespan_engine::{Both, Opening, Start};
 
 use super::{Connection, Verdict};
 use crate::flow::Half;
@@ -86,6 +87,17 @@ impl<Id: Copy> Connection<Id> {
                 }
             }
             Some(Note::Process(process)) => streams.set_process(id, process),
+            Some(Note::Cleartext(start)) => {
+                let back = dir.reverse();
+                let (here, there) = (self.half(dir), self.half(back));
+                if let (Some(sent), Some(received)) =
+                    (here.offset(segment.seq), there.offset(segment.ack))
+                {
+                    let mut from = Both::default();
+                    (from[dir], from[back]) = (sent, received);
+                    streams.cleartext(id, from, start, at.time);
+                }
+            }
             Some(Note::Close(how)) => self.close(how, at, streams),
             None if segment.has(Segment::SYN) => self.half_mut(dir).set_base(segment.data_seq()),
             None if segment.has(Segment::FIN) => {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use wirespan_engine::api::Direction;
-use wirespan_engine::{Close, Nanos, Opening, Process};
+use wirespan_engine::{Both, Close, Nanos, Opening, Process, Start};
 
 use crate::TcpStats;
 use crate::label::Label;
@@ -87,6 +87,7 @@ pub(super) struct Told {
     pub(super) opening: Opening,
     pub(super) streams: [Stream; 2],
     pub(super) closed: Option<Close>,
+    pub(super) cleartext: Option<Both<u64>>,
 }
 
 /// One direction as it was told.
@@ -148,6 +149,7 @@ impl Streams for Recorder {
             opening,
             streams: Default::default(),
             closed: None,
+            cleartext: None,
         });
         self.connections.len() - 1
     }
@@ -180,6 +182,11 @@ impl Streams for Recorder {
         let stream = self.stream(id, dir, "anchor");
         assert_eq!(stream.anchor, None, "anchored twice");
         stream.anchor = Some(offset);
+    }
+
+    fn cleartext(&mut self, id: usize, at: Both<u64>, _: Start, _: Nanos) {
+        self.calls.push("cleartext");
+        self.connections[id].cleartext = Some(at);
     }
 
     fn acked(&mut self, id: usize, dir: Direction, upto: u64, _: Nanos) {

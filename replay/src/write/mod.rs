@@ -217,6 +217,23 @@ impl<W: Write> StreamWriter<W> {
             .packet(interface, time, &segment, Some(Note::Anchor));
     }
 
+    /// Takes the news that from the offsets `at` on, both streams are what goes on inside TLS.
+    pub fn cleartext(&mut self, id: StreamId, at: Both<u64>, start: Start, time: Nanos) {
+        for dir in [Direction::ToServer, Direction::ToClient] {
+            self.approach(id, dir, at[dir], time);
+            if let Some(connection) = self.connections.get_mut(&id) {
+                connection.streams[dir].note(0, at[dir]);
+            }
+        }
+        if let Some(connection) = self.connections.get(&id) {
+            let there = Direction::ToServer;
+            let segment = connection.segment(there, connection.next(there), Control::Ack);
+            let note = Note::Cleartext(start);
+            self.output
+                .packet(connection.interface, time, &segment, Some(note));
+        }
+    }
+
     /// Takes the news that the receiver of `dir` has acknowledged its bytes before `upto`.
     pub fn acked(&mut self, id: StreamId, dir: Direction, upto: u64, time: Nanos) {
         let Some(connection) = self.connections.get(&id) else {
