@@ -13,7 +13,9 @@ use proptest::test_runner::TestRunner;
 use serde_json::{Value, json};
 use wirespan::api::Direction::{ToClient, ToServer};
 use wirespan::{Found, Input, Pipeline, Registry};
-use wirespan_engine::{Close, Config, Engine, Exchange, Layer, Nanos, Process, Side, Sink};
+use wirespan_engine::{
+    Both, Close, Config, Engine, Exchange, Layer, Nanos, Process, Side, Sink, Start,
+};
 use wirespan_export::record::RecordWriter;
 use wirespan_replay::{Error, StreamWriter};
 
@@ -73,6 +75,7 @@ fn observed(story: &Story) -> String {
             Call::Passed(dir, at, len) => engine.passed(id, *dir, *at, *len, now, &mut out),
             Call::Lost(dir, at, len) => engine.lost(id, *dir, *at, *len, now, &mut out),
             Call::Anchor(dir, at) => engine.anchor(id, *dir, *at, now, &mut out),
+            Call::Cleartext(at, start) => engine.cleartext(id, *at, *start, now, &mut out),
             Call::Acked(dir, upto) => engine.acked(id, *dir, *upto, now, &mut out),
             Call::End(dir, at) => engine.end(id, *dir, *at, now, &mut out),
             Call::Close(how) => engine.close(id, *how, now, &mut out),
@@ -104,6 +107,7 @@ fn recorded(story: &Story) -> Vec<u8> {
             Call::Passed(dir, at, len) => writer.passed(id, *dir, *at, *len, now),
             Call::Lost(dir, at, len) => writer.lost(id, *dir, *at, *len, now),
             Call::Anchor(dir, at) => writer.anchor(id, *dir, *at, now),
+            Call::Cleartext(at, start) => writer.cleartext(id, *at, *start, now),
             Call::Acked(dir, upto) => writer.acked(id, *dir, *upto, now),
             Call::End(dir, at) => writer.end(id, *dir, *at, now),
             Call::Close(how) => writer.close(id, *how, now),
@@ -210,6 +214,56 @@ fn connections_on_the_same_addresses_are_kept_apart() {
     for found in [seen("server", json!([])), seen("server", json!(["tls"]))] {
         assert_eq!(found.len(), 3);
         assert!(found.iter().all(|record| record["process"] == process));
+    }
+}
+
+/// Postgres asks for TLS in the clear, and goes on inside, as MySQL does.
+#[test]
+fn a_connection_that_turns_to_tls_goes_on_inside() {
+    const SSL_REQUEST: &[u8] = b"\0\0\0\x08\x04\xd2\x16\x2f";
+    const STARTUP: &[u8] = b"\0\0\0\x12\0\x03\0\0user\0joe\0\0";
+    const QUERY: &[u8] = b"Q\0\0\0\x0dselect 1\0";
+    const READY: &[u8] = b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I";
+    const DONE: &[u8] = b"C\0\0\0\x0dSELECT 1\0Z\0\0\0\x05I";
+    for (start, handshakes) in [(Start::Beginning, 900), (Start::Middle, 900)] {
+        let mut story = Story {
+            connections: vec![whole(false, 0, false, &[(0, 3)])],
+            steps: Vec::new(),
+        };
+        let clear = Both {
+            to_server: SSL_REQUEST.len() as u64 + handshakes,
+            to_client: 1 + handshakes,
+        };
+        let mut at = clear;
+        let mut say = |dir, bytes: &[u8]| {
+            let offset = at[dir];
+            at[dir] += bytes.len() as u64;
+            Call::Chunk(dir, offset, bytes.to_vec())
+        };
+        story.connections[0].calls = vec![
+            Call::Chunk(ToServer, 0, SSL_REQUEST.to_vec()),
+            Call::Chunk(ToClient, 0, b"S".to_vec()),
+            Call::Cleartext(clear, start),
+            say(ToServer, STARTUP),
+            say(ToClient, READY),
+            say(ToServer, QUERY),
+            say(ToClient, DONE),
+            Call::Close(Close::Finished),
+        ];
+        let records = replayed(recorded(&story), 1);
+        assert_eq!(records, observed(&story));
+        let records = objects(&records);
+        let last = records.last().expect("the query");
+        assert_eq!(last["protocol"], "postgresql", "{last}");
+        assert_eq!(
+            (&last["operation"], &last["status"]),
+            (&json!("SELECT"), &json!("OK")),
+            "{last}"
+        );
+        let flags = last["flags"].as_array().expect("flags");
+        assert!(flags.contains(&json!("tls")), "{last}");
+        let joined = flags.contains(&json!("midstream"));
+        assert_eq!(joined, start == Start::Middle, "{last}");
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use proptest::prelude::*;
 use wirespan::api::Direction::{self, ToClient, ToServer};
-use wirespan_engine::{Close, Layer, Nanos, Opening, Process, Roles, Side, Start};
+use wirespan_engine::{Both, Close, Layer, Nanos, Opening, Process, Roles, Side, Start};
 
 /// One call of a source.
 #[derive(Clone, Debug)]
@@ -14,6 +14,7 @@ pub(crate) enum Call {
     Passed(Direction, u64, u64),
     Lost(Direction, u64, u64),
     Anchor(Direction, u64),
+    Cleartext(Both<u64>, Start),
     Acked(Direction, u64),
     End(Direction, u64),
     Close(Close),
@@ -213,6 +214,14 @@ fn reversed(call: Call) -> Call {
         Call::Passed(dir, at, len) => Call::Passed(dir.reverse(), at, len),
         Call::Lost(dir, at, len) => Call::Lost(dir.reverse(), at, len),
         Call::Anchor(dir, at) => Call::Anchor(dir.reverse(), at),
+        Call::Cleartext(at, start) => {
+            let (to_server, to_client) = (at.to_client, at.to_server);
+            let at = Both {
+                to_server,
+                to_client,
+            };
+            Call::Cleartext(at, start)
+        }
         Call::Acked(dir, upto) => Call::Acked(dir.reverse(), upto),
         Call::End(dir, at) => Call::End(dir.reverse(), at),
         Call::Close(how) => Call::Close(how),

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::Value;
 use wirespan::api::Direction::ToClient;
@@ -39,9 +40,11 @@ fn story() -> Story {
     }
 }
 
-/// Writes the recording to a file of the tests.
+/// Writes the recording to a file of its own: tests run at the same time.
 fn file(recording: &[u8]) -> PathBuf {
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("recording.pcapng");
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let name = format!("recording-{}.pcapng", COUNT.fetch_add(1, Ordering::Relaxed));
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     fs::write(&path, recording).expect("a recording is written");
     path
 }

@@ -49,6 +49,7 @@ impl Connection {
             stream.need = 0;
             stream.gave_up = false;
             stream.end = None;
+            stream.was_in_step &= self.parser.is_some();
             stream.mode = match self.parser {
                 Some(_) => Mode::Running,
                 None => Mode::Detecting,
