@@ -58,7 +58,7 @@ fn allowed(from: &str, to: &str, dev_only: bool) -> bool {
                 || (dev_only && parser(from))
         }
         "capture-abi" => matches!(from, "capture-bpf" | "capture") || tool(from),
-        "probe-sites" => from == "capture" || tool(from),
+        "probe-sites" => matches!(from, "capture" | "agent") || tool(from),
         "capture" | "export" | "replay" => from == "agent" || tool(from),
         // Sources and exports are tried out with real parsers, in tests only.
         _ if parser(to) => {
