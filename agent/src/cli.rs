@@ -203,6 +203,9 @@ pub(crate) struct Observe {
     /// Only connections with other machines
     #[arg(long)]
     pub(crate) external: bool,
+    /// Leave TLS libraries alone: only what is sent in the clear is read
+    #[arg(long)]
+    pub(crate) no_tls: bool,
     /// Where to observe: fentry, kprobe or tracepoint [default: the first that works]
     #[arg(long, value_name = "SET")]
     pub(crate) hooks: Option<HookSet>,

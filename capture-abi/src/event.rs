@@ -27,7 +27,9 @@ pub struct Header {
     /// When, in nanoseconds of `CLOCK_MONOTONIC`: bytes sent are as old as the call that sent them,
     /// bytes received as young as the return of the call that received them.
     pub time: u64,
-    /// Address of the kernel's socket: the key of its [`Connection`](crate::Connection).
+    /// Address of the kernel's socket: the key of its [`Connection`](crate::Connection). With
+    /// [`Layer::Tls`], address of the TLS library's object: with `tgid`, the key of its
+    /// [`Session`](crate::Session).
     pub sock: u64,
     /// [`Connection::born`](crate::Connection::born): with `sock` names the connection, since
     /// addresses are used again.
@@ -67,6 +69,13 @@ pub enum EventKind {
     Exec = 6,
     /// A process ended.
     Exit = 7,
+    /// The socket of a TLS session is known. `sock` and `born` are the session's object and its
+    /// [`Session::born`](crate::Session::born). Payload: a [`Binding`](crate::Binding).
+    Bind = 8,
+    /// A TLS session is gone. `sock` and `born` as above.
+    Unbind = 9,
+    /// A process has mapped code of a file.
+    Mapped = 10,
 }
 
 /// Direction of bytes, seen from the process whose socket is observed.

@@ -8,6 +8,7 @@
 mod event;
 mod maps;
 mod offsets;
+mod tls;
 
 pub use event::{
     Direction, EventKind, HEADER_LEN, Header, LARGEST_PAYLOAD, Layer, PAYLOAD_CLASSES, Role, Tuple,
@@ -17,3 +18,7 @@ pub use maps::{
     Connection, Counter, Settings, Thread, Verdict, Walk, Wish, connection_flag, filter_flag,
 };
 pub use offsets::Offsets;
+pub use tls::{
+    Adjacent, Binding, GoOffsets, Place, RECORD_OVERHEAD, Recipe, Session, SessionKey, TlsCall,
+    session_flag,
+};

@@ -1,6 +1,7 @@
 //! Keys and values of the maps.
 
 use crate::event::Tuple;
+use crate::tls::{Adjacent, TlsCall};
 
 /// A connection, by the address of its kernel socket.
 ///
@@ -39,6 +40,8 @@ pub mod connection_flag {
     pub const IGNORED: u32 = 1;
     /// The event that introduces it was sent.
     pub const ANNOUNCED: u32 = 2;
+    /// A TLS session that it carries is seen in the clear: its ciphertext is counted, not copied.
+    pub const SECURED: u32 = 4;
 }
 
 /// What is wanted of a connection's streams, by the address of its kernel socket and
@@ -81,6 +84,10 @@ pub struct Thread {
     pub before: u32,
     /// The walk over the memory of a call that has returned.
     pub walk: Walk,
+    /// The call of a TLS library that the thread is in.
+    pub tls: TlsCall,
+    /// What it has done with sessions whose socket is not known.
+    pub adjacent: Adjacent,
 }
 
 /// A walk over the memory of a call: where it is, and what is left to do.

@@ -14,6 +14,7 @@ use crate::copy::{self, Moved, Shape};
 use crate::filters;
 use crate::kernel::{self, INET, INET6, UNIX};
 use crate::maps::{CONNECTIONS, THREADS, count, settings};
+use crate::tls;
 
 /// Bit of [`Thread::call`]: bytes are received.
 const RECEIVED: u32 = 1;
@@ -242,6 +243,10 @@ fn moved(thread: &mut Thread, sock: u64, direction: Direction, shape: Shape, ret
         return;
     };
     let position = connections::advance(sock, connection, direction, total);
+    let is_first = position == 0 && connection.tuple.midstream == 0;
+    if tls::covers(thread, sock, connection, direction, shape, is_first) {
+        return;
+    }
     let other = other(thread, sock, connection, direction);
     let (from, until) = connections::wanted(sock, connection, direction, position, other);
     if position + total < from {

@@ -2,7 +2,8 @@
 
 use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use wirespan_capture_abi::{
-    Connection, Counter, Direction, EventKind, Header, Role, Tuple, Wish, connection_flag, flag,
+    Connection, Counter, Direction, EventKind, Header, Role, Settings, Tuple, Wish,
+    connection_flag, flag,
 };
 
 use crate::copy;
@@ -21,10 +22,7 @@ pub fn of(sock: u64, direction: Direction, moved: u64) -> Option<&'static mut Co
     // SAFETY: a value of a map; other processors may write to it at the same time, each field by
     // itself.
     let connection = unsafe { &mut *known };
-    let settings = settings()?;
-    if connection.epoch != settings.epoch {
-        judge(connection, settings.epoch, settings.filters);
-    }
+    ask(connection, settings()?);
     if connection.flags & connection_flag::IGNORED != 0 {
         return None;
     }
@@ -32,6 +30,14 @@ pub fn of(sock: u64, direction: Direction, moved: u64) -> Option<&'static mut Co
         announce(sock, connection);
     }
     Some(connection)
+}
+
+/// Asks the filters about a connection, unless they have been asked.
+#[inline(always)]
+pub fn ask(connection: &mut Connection, settings: &Settings) {
+    if connection.epoch != settings.epoch {
+        judge(connection, settings.epoch, settings.filters);
+    }
 }
 
 /// Whether a socket is still the one that was met at its address. The end of a TCP socket is seen,
@@ -211,23 +217,35 @@ pub fn wanted(
         Direction::Sent => (&mut connection.turn[0], &mut connection.turn_other[0]),
         Direction::Received => (&mut connection.turn[1], &mut connection.turn_other[1]),
     };
+    // SAFETY: a value of a map that the loader replaces as a whole; a torn read costs some bytes'
+    // copy and no more.
+    let wish: Option<&Wish> = unsafe { WISHES.get(sock) };
+    let wish = wish.filter(|wish| wish.born == connection.born);
+    let wish = wish.map(|wish| match direction {
+        Direction::Sent => (wish.from[0], wish.until[0]),
+        Direction::Received => (wish.from[1], wish.until[1]),
+    });
+    window(turn, turn_other, wish, start, other)
+}
+
+/// Of a stream that goes on at `start`: from where on it is wanted, and up to where it may be
+/// copied. A `wish` has both.
+#[inline(always)]
+pub fn window(
+    turn: &mut u64,
+    turn_other: &mut u64,
+    wish: Option<(u64, u64)>,
+    start: u64,
+    other: u64,
+) -> (u64, u64) {
     if *turn_other != other {
         *turn_other = other;
         *turn = start;
     }
     let free = *turn + settings().map_or(0, |settings| u64::from(settings.first_window));
-    // SAFETY: a value of a map that the loader replaces as a whole; a torn read costs some bytes'
-    // copy and no more.
-    let wish: Option<&Wish> = unsafe { WISHES.get(sock) };
     match wish {
-        Some(wish) if wish.born == connection.born => {
-            let (from, until) = match direction {
-                Direction::Sent => (wish.from[0], wish.until[0]),
-                Direction::Received => (wish.from[1], wish.until[1]),
-            };
-            (from, if until > free { until } else { free })
-        }
-        _ => (0, free),
+        Some((from, until)) => (from, if until > free { until } else { free }),
+        None => (0, free),
     }
 }
 

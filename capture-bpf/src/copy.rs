@@ -192,8 +192,26 @@ pub fn message_bytes(address: u64, messages: u64) -> u64 {
     total
 }
 
+/// Address of the first byte of a call's memory.
 #[inline(always)]
-fn read_user<T: Copy>(address: u64) -> Option<T> {
+pub fn first_byte(shape: Shape, memory: Memory) -> Option<u64> {
+    if memory.address == 0 {
+        return None;
+    }
+    if matches!(shape, Shape::Buffer) || memory.count & BUFFER != 0 {
+        return Some(memory.address + memory.offset);
+    }
+    let vector = match shape {
+        Shape::Vectors => read_user::<Vector>(memory.address),
+        Shape::KernelVectors => kernel::read::<Vector>(memory.address, 0),
+        _ => None,
+    };
+    vector.map(|vector| vector.base + memory.offset)
+}
+
+/// Reads a `T` in user memory.
+#[inline(always)]
+pub fn read_user<T: Copy>(address: u64) -> Option<T> {
     let mut value = core::mem::MaybeUninit::<T>::uninit();
     // SAFETY: the helper writes all of it or fails.
     unsafe {

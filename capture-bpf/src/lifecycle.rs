@@ -13,6 +13,7 @@ use crate::connections;
 use crate::copy;
 use crate::kernel;
 use crate::maps::THREADS;
+use crate::tls;
 
 /// States of TCP, `include/net/tcp_states.h`.
 const ESTABLISHED: u32 = 1;
@@ -52,9 +53,17 @@ pub fn socket_gone(ctx: RawTracePointContext) -> i32 {
     0
 }
 
-/// `sched:sched_process_exec`, and `task:task_rename`: its name is another from now on.
+/// `sched:sched_process_exec`
 #[raw_tracepoint]
 pub fn process_exec(_: RawTracePointContext) -> i32 {
+    leave(EventKind::Exec);
+    tls::mapped();
+    0
+}
+
+/// `task:task_rename`: its name is another from now on.
+#[raw_tracepoint]
+pub fn process_renamed(_: RawTracePointContext) -> i32 {
     leave(EventKind::Exec)
 }
 

@@ -23,6 +23,7 @@ mod kernel;
 mod lifecycle;
 mod maps;
 mod syscalls;
+mod tls;
 
 /// What the helpers that read memory ask for.
 #[unsafe(no_mangle)]

@@ -1,8 +1,10 @@
 //! The maps, and the constants that the loader writes.
 
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf};
-use wirespan_capture_abi::{Connection, Counter, Offsets, Settings, Thread, Wish};
+use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf};
+use wirespan_capture_abi::{
+    Connection, Counter, Offsets, Session, SessionKey, Settings, Thread, Wish,
+};
 
 /// Events for the reader.
 #[map]
@@ -15,6 +17,14 @@ pub static CONNECTIONS: HashMap<u64, Connection> = HashMap::with_max_entries(65_
 /// What the reader wants of them.
 #[map]
 pub static WISHES: HashMap<u64, Wish> = HashMap::with_max_entries(65_536, 0);
+
+/// TLS sessions. The one that was used longest ago gives way: most have no end that is seen.
+#[map]
+pub static SESSIONS: LruHashMap<SessionKey, Session> = LruHashMap::with_max_entries(65_536, 0);
+
+/// What the reader wants of them.
+#[map]
+pub static SESSION_WISHES: LruHashMap<SessionKey, Wish> = LruHashMap::with_max_entries(65_536, 0);
 
 /// Threads by process id and thread id.
 #[map]

@@ -22,7 +22,7 @@ const DISCARD: u64 = 0x20;
 
 /// Argument `n` of the system call.
 #[inline(always)]
-fn argument(ctx: &TracePointContext, n: usize) -> u64 {
+pub fn argument(ctx: &TracePointContext, n: usize) -> u64 {
     // SAFETY: the record of `sys_enter_*` holds the arguments from byte 16 on, 8 bytes each; the
     // verifier and the kernel check that there are as many.
     unsafe { *ctx.as_ptr().cast::<u64>().add(2 + n) }

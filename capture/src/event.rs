@@ -1,6 +1,6 @@
 //! Events of the ring buffer, read without trust: a record that does not fit is no event.
 
-use wirespan_capture_abi::{Direction, HEADER_LEN, Header, Tuple};
+use wirespan_capture_abi::{Binding, Direction, HEADER_LEN, Header, Tuple};
 
 /// What the kernel side has seen.
 #[derive(Debug)]
@@ -23,6 +23,12 @@ pub(crate) enum What<'a> {
     Process([u8; 16]),
     Exec,
     Exit,
+    /// The socket of a TLS session is known.
+    Bind(Binding),
+    /// A TLS session is gone.
+    Unbind,
+    /// A process has mapped code.
+    Mapped,
 }
 
 /// Reads an event.
@@ -46,6 +52,9 @@ pub(crate) fn read(record: &[u8]) -> Option<Event<'_>> {
         5 => What::Process(payload.try_into().ok()?),
         6 => What::Exec,
         7 => What::Exit,
+        8 => What::Bind(binding(payload.try_into().ok()?)),
+        9 => What::Unbind,
+        10 => What::Mapped,
         _ => return None,
     };
     Some(Event { header, what })
@@ -61,6 +70,12 @@ fn header(bytes: &[u8; HEADER_LEN]) -> Header {
 fn tuple(bytes: &[u8; size_of::<Tuple>()]) -> Tuple {
     // SAFETY: as above.
     unsafe { bytes.as_ptr().cast::<Tuple>().read_unaligned() }
+}
+
+#[allow(unsafe_code, reason = "plain data, any bytes are a value")]
+fn binding(bytes: &[u8; size_of::<Binding>()]) -> Binding {
+    // SAFETY: as above.
+    unsafe { bytes.as_ptr().cast::<Binding>().read_unaligned() }
 }
 
 #[cfg(test)]

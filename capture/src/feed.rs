@@ -3,11 +3,18 @@
 //! Every event says how far the other stream of its connection had come: the engine is told first
 //! (`acked`), so that an answer waits for a request whose event is still on its way, and bytes that
 //! no hook saw are a gap of known length.
+//!
+//! A flow is what the engine knows as one connection: a socket, or a TLS session, which takes over
+//! from the socket that carries it (`sessions.rs`).
+
+mod sessions;
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use wirespan_capture_abi::{Connection, Header, Role, Tuple, Wish, flag};
+use wirespan_capture_abi::{
+    Connection, Header, Layer as Seen, Role, Session, SessionKey, Tuple, Wish, flag,
+};
 use wirespan_engine::api::Direction;
 use wirespan_engine::{
     Close, ConnectionId, Engine, Layer, Nanos, Opening, Process, Roles, Side, Start,
@@ -19,12 +26,13 @@ use crate::kernel::{FIRST_WINDOW, Tables};
 use crate::listeners::listening_ports;
 use crate::processes::Processes;
 use crate::tap::Tapped;
+use sessions::Sessions;
 
 /// Bytes of a stream that may be copied ahead of what was read of it, once its protocol wants them.
 const WINDOW: u64 = 4 << 20;
 
-/// How long a Unix socket may be silent before it is forgotten, in nanoseconds.
-const UNIX_IDLE: u64 = 300_000_000_000;
+/// How long a flow whose end is not seen may be silent before it is forgotten, in nanoseconds.
+const IDLE: u64 = 300_000_000_000;
 
 /// `AF_INET6`, `AF_UNIX`.
 const INET6: u16 = 10;
@@ -48,13 +56,49 @@ pub struct Ledger {
     pub connections: u64,
     /// Of them, open before.
     pub midstream: u64,
+    /// TLS sessions whose cleartext was seen.
+    pub sessions: u64,
+    /// Of them, those whose socket was not found.
+    pub unbound_sessions: u64,
+}
+
+/// What the kernel side knows, asked when an event that said it was lost.
+pub(crate) trait Known {
+    /// The connection of a socket.
+    fn connection(&self, sock: u64) -> Option<Connection>;
+    /// A TLS session.
+    fn session(&self, key: SessionKey) -> Option<Session>;
+}
+
+/// Names a flow.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(crate) enum Key {
+    /// By the address of the kernel's socket.
+    Socket(u64),
+    /// By the object of the TLS library.
+    Session(SessionKey),
+}
+
+impl Key {
+    fn of(header: &Header) -> Self {
+        if header.layer == Seen::Tls as u8 {
+            Self::Session(SessionKey {
+                object: header.sock,
+                tgid: header.tgid,
+                reserved: 0,
+            })
+        } else {
+            Self::Socket(header.sock)
+        }
+    }
 }
 
 /// Connections, and what the engine knows them by.
 pub(crate) struct Feed {
-    flows: HashMap<u64, Flow>,
+    flows: HashMap<Key, Flow>,
     /// Flows that had events since wishes were last looked at.
-    touched: HashSet<u64>,
+    touched: HashSet<Key>,
+    sessions: Sessions,
     /// Listening ports by network namespace.
     listeners: HashMap<u32, HashSet<u16>>,
     processes: Processes,
@@ -65,6 +109,7 @@ pub(crate) struct Feed {
 struct Flow {
     born: u64,
     tuple: Tuple,
+    start: Start,
     /// Known from the first bytes on.
     open: Option<Open>,
     /// The process that used the socket last.
@@ -73,7 +118,38 @@ struct Flow {
     last: u64,
     /// Behind the last byte that an event told of, by the kernel's direction.
     seen: [u64; 2],
+    /// Offsets at which the engine has the positions 0.
+    base: [u64; 2],
     wish: Wish,
+    /// Of a socket, the TLS session that it carries and that is seen instead; of a session, the
+    /// socket that carries it.
+    partner: Option<Key>,
+}
+
+impl Flow {
+    fn new(born: u64, tuple: Tuple, start: Start, last: u64) -> Self {
+        Self {
+            born,
+            tuple,
+            start,
+            open: None,
+            process: None,
+            last,
+            seen: [0; 2],
+            base: [0; 2],
+            wish: Wish {
+                born,
+                from: [0; 2],
+                until: [u64::from(FIRST_WINDOW); 2],
+            },
+            partner: None,
+        }
+    }
+
+    /// Where the engine has a position.
+    fn offset(&self, kernel: usize, position: u64) -> u64 {
+        self.base[kernel].saturating_add(position)
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -104,6 +180,7 @@ impl Feed {
         Self {
             flows: HashMap::new(),
             touched: HashSet::new(),
+            sessions: Sessions::default(),
             listeners: HashMap::new(),
             processes: Processes::default(),
             next_number: 0,
@@ -111,51 +188,58 @@ impl Feed {
         }
     }
 
-    /// Takes an event. `lookup` asks the kernel side for a connection whose introduction was lost.
-    pub(crate) fn event(
-        &mut self,
-        event: &Event<'_>,
-        lookup: impl FnOnce(u64) -> Option<Connection>,
-        out: &mut Output<'_>,
-    ) {
+    /// Takes an event.
+    pub(crate) fn event(&mut self, event: &Event<'_>, known: &dyn Known, out: &mut Output<'_>) {
         let header = &event.header;
         match &event.what {
             What::Open(tuple) => self.introduce(header, *tuple, out),
             What::Data { direction, bytes } => {
-                if !self.knows(header) {
-                    let Some(found) = lookup(header.sock).filter(|at| at.born == header.born)
-                    else {
-                        return;
-                    };
-                    self.introduce(header, found.tuple, out);
-                }
-                self.data(header, *direction as usize, bytes, out);
-            }
-            What::End(direction) => {
-                if let Some(flow) = self.flow(header)
-                    && let Some(open) = flow.open
-                {
-                    let time = out.clock.wall(header.time);
-                    let dir = open.direction(*direction as usize);
-                    out.to.end(open.id, dir, header.position, time);
+                let moving = *direction as usize;
+                if header.layer == Seen::Tls as u8 {
+                    self.cleartext(header, moving, bytes, known, out);
+                } else if self.knows(header) || self.look_up(header.sock, header.born, known, out) {
+                    self.data(header, moving, bytes, out);
                 }
             }
+            What::End(direction) => self.end(header, *direction as usize, out),
             What::Close => self.close(header, out),
+            What::Bind(binding) => self.bind(header, binding, known, out),
+            What::Unbind => self.unbind(header, out),
             What::Process(name) => self.processes.introduce(header.tgid, *name),
-            What::Exec | What::Exit => self.processes.forget(header.tgid),
+            What::Exec => self.processes.forget(header.tgid),
+            What::Exit => {
+                self.processes.forget(header.tgid);
+                self.uncover(header.tgid);
+            }
+            What::Mapped => {}
         }
     }
 
     fn knows(&self, header: &Header) -> bool {
         self.flows
-            .get(&header.sock)
+            .get(&Key::of(header))
             .is_some_and(|flow| flow.born == header.born)
     }
 
     fn flow(&mut self, header: &Header) -> Option<&mut Flow> {
         self.flows
-            .get_mut(&header.sock)
+            .get_mut(&Key::of(header))
             .filter(|flow| flow.born == header.born)
+    }
+
+    /// Introduces a socket whose introduction was lost, if the kernel side still knows it.
+    fn look_up(&mut self, sock: u64, born: u64, known: &dyn Known, out: &mut Output<'_>) -> bool {
+        let Some(found) = known.connection(sock).filter(|at| at.born == born) else {
+            return false;
+        };
+        let header = Header {
+            sock,
+            born,
+            time: born,
+            ..Header::default()
+        };
+        self.introduce(&header, found.tuple, out);
+        true
     }
 
     fn introduce(&mut self, header: &Header, tuple: Tuple, out: &mut Output<'_>) {
@@ -164,29 +248,25 @@ impl Feed {
         }
         self.ledger.connections += 1;
         self.ledger.midstream += u64::from(tuple.midstream);
-        let flow = Flow {
-            born: header.born,
-            tuple,
-            open: None,
-            process: None,
-            last: header.time,
-            seen: [0; 2],
-            wish: Wish {
-                born: header.born,
-                from: [0; 2],
-                until: [u64::from(FIRST_WINDOW); 2],
-            },
+        let start = if tuple.midstream == 0 {
+            Start::Beginning
+        } else {
+            Start::Middle
         };
-        if let Some(old) = self.flows.insert(header.sock, flow)
-            && let Some(open) = old.open
-        {
+        let flow = Flow::new(header.born, tuple, start, header.time);
+        if let Some(old) = self.flows.insert(Key::of(header), flow) {
             // Its end was lost.
             let time = out.clock.wall(header.time);
-            out.to.close(open.id, Close::Replaced, time);
+            self.end_flow(&old, None, Close::Replaced, time, out);
         }
     }
 
     fn data(&mut self, header: &Header, moving: usize, bytes: &[u8], out: &mut Output<'_>) {
+        let key = Key::of(header);
+        if let (Key::Socket(_), Some(Some(_))) = (key, self.flow(header).map(|flow| flow.partner)) {
+            // Ciphertext that was on its way when its session was found.
+            return;
+        }
         let time = out.clock.wall(header.time);
         self.ledger.copied_bytes += bytes.len() as u64;
         self.ledger.moved_bytes += u64::from(header.moved);
@@ -211,35 +291,34 @@ impl Feed {
         let left_out = header.position.min(flow.wish.from[moving]);
         if flow.seen[moving] < left_out {
             let len = left_out - flow.seen[moving];
-            out.to.passed(open.id, dir, flow.seen[moving], len, time);
+            let at = flow.offset(moving, flow.seen[moving]);
+            out.to.passed(open.id, dir, at, len, time);
         }
-        out.to.acked(open.id, dir.reverse(), header.other, time);
+        let heard = flow.offset(1 - moving, header.other);
+        out.to.acked(open.id, dir.reverse(), heard, time);
+        let at = flow.offset(moving, header.position);
         if !bytes.is_empty() {
-            out.to.chunk(open.id, dir, header.position, bytes, time);
+            out.to.chunk(open.id, dir, at, bytes, time);
         }
         let copied = bytes.len() as u64;
         let rest = u64::from(header.moved).saturating_sub(copied);
         if rest > 0 {
-            let at = header.position.saturating_add(copied);
+            let at = at.saturating_add(copied);
             out.to.passed(open.id, dir, at, rest, time);
         }
         let end = header.position.saturating_add(u64::from(header.moved));
         flow.seen[moving] = flow.seen[moving].max(end);
-        self.touched.insert(header.sock);
+        self.touched.insert(key);
     }
 
     /// Introduces a connection to the engine, with its first bytes.
     fn open(&mut self, header: &Header, moving: usize, time: Nanos, out: &mut Output<'_>) -> Open {
         self.next_number += 1;
         let number = self.next_number;
-        let tuple = self.flow(header).map(|flow| flow.tuple).unwrap_or_default();
-        let (roles, client) = self.roles(header, &tuple);
+        let flow = self.flow(header).map(|flow| (flow.tuple, flow.start));
+        let (tuple, start) = flow.unwrap_or((Tuple::default(), Start::Middle));
+        let (roles, client) = self.roles(header, moving, &tuple);
         let (local, remote) = addresses(&tuple);
-        let start = if tuple.midstream == 0 {
-            Start::Beginning
-        } else {
-            Start::Middle
-        };
         let opening = Opening {
             number,
             client: if client { local } else { remote },
@@ -247,7 +326,10 @@ impl Feed {
             roles,
             start,
             side: if client { Side::Client } else { Side::Server },
-            layer: Layer::Transport,
+            layer: match Key::of(header) {
+                Key::Socket(_) => Layer::Transport,
+                Key::Session(_) => Layer::Tls,
+            },
             process: None,
         };
         let id = out.to.open(&opening, time);
@@ -271,12 +353,16 @@ impl Feed {
     }
 
     /// Whether the roles are known, and whether the observed socket is the client.
-    fn roles(&mut self, header: &Header, tuple: &Tuple) -> (Roles, bool) {
+    fn roles(&mut self, header: &Header, moving: usize, tuple: &Tuple) -> (Roles, bool) {
         if tuple.role == Role::Client as u8 {
             return (Roles::Known, true);
         }
         if tuple.role == Role::Server as u8 {
             return (Roles::Known, false);
+        }
+        if tuple.family == 0 {
+            // A session whose socket is not known: who speaks first asks.
+            return (Roles::Assumed, moving == 0);
         }
         let ports = self
             .listeners
@@ -293,48 +379,97 @@ impl Feed {
         }
     }
 
+    fn end(&mut self, header: &Header, ending: usize, out: &mut Output<'_>) {
+        let time = out.clock.wall(header.time);
+        let Some(flow) = self.flow(header) else {
+            return;
+        };
+        let (flow, position) = match flow.partner {
+            None => (flow, header.position),
+            // A process has read what it gets from the peer when it closes, not when it has arrived.
+            Some(_) if ending != 0 => return,
+            Some(session) => match self.flows.get_mut(&session) {
+                Some(session) => {
+                    let sent = session.seen[0];
+                    (session, sent)
+                }
+                None => return,
+            },
+        };
+        if let Some(open) = flow.open {
+            let at = flow.offset(ending, position);
+            out.to.end(open.id, open.direction(ending), at, time);
+        }
+    }
+
     fn close(&mut self, header: &Header, out: &mut Output<'_>) {
         if !self.knows(header) {
             return;
         }
-        let Some(flow) = self.flows.remove(&header.sock) else {
+        let key = Key::of(header);
+        let Some(flow) = self.flows.remove(&key) else {
             return;
         };
-        self.touched.remove(&header.sock);
-        let Some(open) = flow.open else { return };
+        self.touched.remove(&key);
         let time = out.clock.wall(header.time);
-        let positions = [header.position, header.other];
-        for (kernel, position) in positions.into_iter().enumerate() {
-            // What nobody wanted went by without a word; what else is missing was lost.
-            let dir = open.direction(kernel);
-            let seen = flow.seen[kernel];
-            let left_out = position.min(flow.wish.from[kernel]);
-            if seen < left_out {
-                out.to.passed(open.id, dir, seen, left_out - seen, time);
-            }
-            let seen = seen.max(left_out);
-            if seen < position {
-                out.to.lost(open.id, dir, seen, position - seen, time);
-            }
-        }
         let how = if header.flags & flag::RESET != 0 {
             Close::Reset
         } else {
             Close::Finished
         };
+        self.end_flow(&flow, Some([header.position, header.other]), how, time, out);
+    }
+
+    /// A flow is over, its streams at these positions.
+    fn end_flow(
+        &mut self,
+        flow: &Flow,
+        positions: Option<[u64; 2]>,
+        how: Close,
+        time: Nanos,
+        out: &mut Output<'_>,
+    ) {
+        if let Some(session @ Key::Session(key)) = flow.partner
+            && let Some(session) = self.flows.remove(&session)
+        {
+            self.sessions.gone.push((key, session.born));
+            self.touched.remove(&Key::Session(key));
+            if let Some(open) = session.open {
+                out.to.close(open.id, how, time);
+            }
+        }
+        let Some(open) = flow.open else { return };
+        for (kernel, position) in positions.into_iter().flatten().enumerate() {
+            // What nobody wanted went by without a word; what else is missing was lost.
+            let dir = open.direction(kernel);
+            let seen = flow.seen[kernel];
+            let left_out = position.min(flow.wish.from[kernel]);
+            if seen < left_out {
+                let at = flow.offset(kernel, seen);
+                out.to.passed(open.id, dir, at, left_out - seen, time);
+            }
+            let seen = seen.max(left_out);
+            if seen < position {
+                let at = flow.offset(kernel, seen);
+                out.to.lost(open.id, dir, at, position - seen, time);
+            }
+        }
         out.to.close(open.id, how, time);
     }
 
     /// Tells the kernel side what is wanted from now on.
     pub(crate) fn wish(&mut self, kernel: &mut Tables, engine: &Engine) {
-        for sock in self.touched.drain() {
-            let Some(flow) = self.flows.get_mut(&sock) else {
+        for key in self.touched.drain() {
+            let Some(flow) = self.flows.get_mut(&key) else {
                 continue;
             };
             let Some(open) = flow.open else { continue };
             let mut wish = flow.wish;
             for n in [0, 1] {
-                let wanted = engine.wanted_from(open.id, open.direction(n));
+                let wanted = match engine.wanted_from(open.id, open.direction(n)) {
+                    u64::MAX => u64::MAX,
+                    wanted => wanted.saturating_sub(flow.base[n]),
+                };
                 // What has passed needs no wish: only a lead is worth telling.
                 if wanted > flow.seen[n].saturating_add(u64::from(FIRST_WINDOW) / 4) {
                     wish.from[n] = wanted;
@@ -346,20 +481,33 @@ impl Feed {
             }
             if wish != flow.wish {
                 flow.wish = wish;
-                kernel.wish(sock, wish);
+                match key {
+                    Key::Socket(sock) => kernel.wish(sock, wish),
+                    Key::Session(session) => kernel.wish_session(session, wish),
+                }
             }
+        }
+        for (key, born) in self.sessions.gone.drain(..) {
+            kernel.forget_session(key, born);
         }
     }
 
-    /// Forgets Unix sockets that were not heard of for long: their end is not seen. One that speaks
-    /// again is met in its middle.
+    /// Forgets flows that were not heard of for long and whose end is not seen: Unix sockets, and
+    /// sessions whose socket is not known. One that speaks again is met in its middle.
     pub(crate) fn sweep(&mut self, kernel: &mut Tables, now: u64, out: &mut Output<'_>) {
         let time = out.clock.wall(now);
-        self.flows.retain(|sock, flow| {
-            if flow.tuple.family != UNIX || now.saturating_sub(flow.last) < UNIX_IDLE {
+        self.flows.retain(|key, flow| {
+            let told = match key {
+                Key::Socket(_) => flow.tuple.family != UNIX,
+                Key::Session(_) => flow.partner.is_some(),
+            };
+            if told || now.saturating_sub(flow.last) < IDLE {
                 return true;
             }
-            kernel.forget(*sock);
+            match *key {
+                Key::Socket(sock) => kernel.forget(sock),
+                Key::Session(session) => kernel.forget_session(session, flow.born),
+            }
             if let Some(open) = flow.open {
                 out.to.close(open.id, Close::Idle, time);
             }
@@ -369,6 +517,7 @@ impl Feed {
 
     /// Ends everything: the source stops.
     pub(crate) fn finish(&mut self, time: Nanos, out: &mut Output<'_>) {
+        self.release_all(out);
         for (_, flow) in self.flows.drain() {
             if let Some(open) = flow.open {
                 out.to.close(open.id, Close::SourceEnded, time);

@@ -1,6 +1,7 @@
 //! Hook sets: which programs are attached where.
 
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
 
 use aya::Ebpf;
@@ -9,7 +10,10 @@ use aya::programs::fexit::FExitLink;
 use aya::programs::kprobe::KProbeLink;
 use aya::programs::raw_trace_point::RawTracePointLink;
 use aya::programs::trace_point::TracePointLink;
-use aya::programs::{FEntry, FExit, KProbe, Program, ProgramError, RawTracePoint, TracePoint};
+use aya::programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeLink, UProbeScope};
+use aya::programs::{
+    FEntry, FExit, KProbe, Program, ProgramError, RawTracePoint, TracePoint, UProbe,
+};
 
 use crate::Error;
 use crate::btf::Btf;
@@ -98,6 +102,7 @@ pub(crate) enum Link {
     Kprobe(#[expect(dead_code, reason = "dropped")] KProbeLink),
     Fentry(#[expect(dead_code, reason = "dropped")] FEntryLink),
     Fexit(#[expect(dead_code, reason = "dropped")] FExitLink),
+    Uprobe(#[expect(dead_code, reason = "dropped")] UProbeLink),
 }
 
 /// A program and where it runs.
@@ -129,12 +134,19 @@ const fn syscall(program: &'static str, name: &'static str) -> Hook {
     hook(program, Target::Tracepoint("syscalls", name))
 }
 
+/// Who has code that he had not: for TLS libraries. Without it, processes are looked at when they
+/// run a program, and what they load later is not seen.
+const MAPPED: Hook = optional(
+    "enter_mmap",
+    Target::Tracepoint("syscalls", "sys_enter_mmap"),
+);
+
 /// Birth and death of connections and processes, for every set.
 const LIFECYCLE: [Hook; 5] = [
     hook("socket_state", Target::RawTracepoint("inet_sock_set_state")),
     hook("socket_gone", Target::RawTracepoint("tcp_destroy_sock")),
     hook("process_exec", Target::RawTracepoint("sched_process_exec")),
-    optional("process_exec", Target::RawTracepoint("task_rename")),
+    optional("process_renamed", Target::RawTracepoint("task_rename")),
     hook("process_exit", Target::RawTracepoint("sched_process_exit")),
 ];
 
@@ -256,6 +268,7 @@ const TRAMPOLINES: [Hook; 13] = [
 /// were seen would be taken for the next one at its address.
 pub(crate) fn hooks(set: HookSet, btf: &Btf<'_>) -> Vec<Hook> {
     let mut hooks = LIFECYCLE.to_vec();
+    hooks.push(MAPPED);
     match set {
         HookSet::Tracepoint => {
             hooks.extend(SYSCALLS);
@@ -327,6 +340,49 @@ fn link(
         }
         Target::Trampoline(name) => trampoline(program, types, name, is_loaded),
     }
+}
+
+/// Loads a program unless it is, and lets it run at a place of a file.
+pub(crate) fn attach_to_file(
+    ebpf: &mut Ebpf,
+    name: &str,
+    file: &Path,
+    offset: u64,
+    cookie: Option<u64>,
+) -> Result<Link, Error> {
+    let program = ebpf
+        .program_mut(name)
+        .ok_or_else(|| Error::Missing(format!("program {name}")))?;
+    uprobe(program, file, offset, cookie).map_err(|cause| Error::Program {
+        program: name.to_owned(),
+        cause,
+    })
+}
+
+fn uprobe(
+    program: &mut Program,
+    file: &Path,
+    offset: u64,
+    cookie: Option<u64>,
+) -> Result<Link, ProgramError> {
+    let program: &mut UProbe = program.try_into()?;
+    if program.fd().is_err() {
+        program.load()?;
+    }
+    let point = UProbeAttachPoint {
+        location: UProbeAttachLocation::AbsoluteOffset(offset),
+        cookie,
+    };
+    let id = program.attach(point, file, UProbeScope::AllProcesses)?;
+    program.take_link(id).map(Link::Uprobe)
+}
+
+/// Loads a program of probes on files; whether the kernel takes it.
+pub(crate) fn takes(ebpf: &mut Ebpf, name: &str) -> bool {
+    let Some(Program::UProbe(program)) = ebpf.program_mut(name) else {
+        return false;
+    };
+    program.fd().is_ok() || program.load().is_ok()
 }
 
 fn trampoline(

@@ -2,14 +2,18 @@
 
 use std::fs;
 use std::net::IpAddr;
+use std::path::Path;
 
 use aya::maps::lpm_trie::Key;
 use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, RingBuf};
 use aya::{Ebpf, EbpfLoader, Pod};
-use wirespan_capture_abi::{Connection, Counter, Offsets, Settings, Wish, filter_flag};
+use wirespan_capture_abi::{
+    Connection, Counter, Offsets, Session, SessionKey, Settings, Wish, filter_flag,
+};
 
 use crate::Error;
 use crate::btf::Btf;
+use crate::feed::Known;
 use crate::hooks::{self, HookSet, Link, Omitted};
 use crate::offsets;
 
@@ -100,6 +104,8 @@ pub(crate) struct Kernel {
 pub(crate) struct Tables {
     connections: HashMap<MapData, u64, Plain<Connection>>,
     wishes: HashMap<MapData, u64, Plain<Wish>>,
+    sessions: HashMap<MapData, Plain<SessionKey>, Plain<Session>>,
+    session_wishes: HashMap<MapData, Plain<SessionKey>, Plain<Wish>>,
     counters: PerCpuArray<MapData, u64>,
 }
 
@@ -118,6 +124,8 @@ impl Kernel {
         let tables = Tables {
             connections: take(&mut ebpf, "CONNECTIONS")?,
             wishes: take(&mut ebpf, "WISHES")?,
+            sessions: take(&mut ebpf, "SESSIONS")?,
+            session_wishes: take(&mut ebpf, "SESSION_WISHES")?,
             counters: take(&mut ebpf, "COUNTERS")?,
         };
         let mut kernel = Self {
@@ -190,6 +198,22 @@ impl Kernel {
             }
         }
         Ok(without)
+    }
+
+    /// Whether programs on files can be told where they are (since Linux 5.15).
+    pub(crate) fn has_cookies(&mut self) -> bool {
+        hooks::takes(&mut self.ebpf, "tls_branch")
+    }
+
+    /// Lets a program run at a place of a file, in whatever process.
+    pub(crate) fn attach_to_file(
+        &mut self,
+        program: &str,
+        file: &Path,
+        offset: u64,
+        cookie: Option<u64>,
+    ) -> Result<Link, Error> {
+        hooks::attach_to_file(&mut self.ebpf, program, file, offset, cookie)
     }
 
     /// Detaches everything, the last first: what tells the end of sockets must outlast what follows
@@ -274,10 +298,33 @@ impl Kernel {
     }
 }
 
-impl Tables {
-    /// What is known of the connection of a socket.
-    pub(crate) fn connection(&self, sock: u64) -> Option<Connection> {
+impl Known for Tables {
+    fn connection(&self, sock: u64) -> Option<Connection> {
         self.connections.get(&sock, 0).ok().map(|plain| plain.0)
+    }
+
+    fn session(&self, key: SessionKey) -> Option<Session> {
+        let found = self.sessions.get(&Plain(key), 0);
+        found.ok().map(|plain| plain.0)
+    }
+}
+
+impl Tables {
+    /// Forgets a TLS session of which the kernel side does not see the end, unless another one has
+    /// its place.
+    pub(crate) fn forget_session(&mut self, key: SessionKey, born: u64) {
+        if self
+            .session(key)
+            .is_some_and(|session| session.born == born)
+        {
+            let _ = self.sessions.remove(&Plain(key));
+            let _ = self.session_wishes.remove(&Plain(key));
+        }
+    }
+
+    /// As [`Tables::wish`], of a TLS session.
+    pub(crate) fn wish_session(&mut self, key: SessionKey, wish: Wish) {
+        let _ = self.session_wishes.insert(Plain(key), Plain(wish), 0);
     }
 
     /// Forgets a connection of which the kernel side does not see the end.

@@ -23,6 +23,7 @@ pub mod offsets;
 pub mod preflight;
 mod processes;
 mod tap;
+mod tls;
 mod wait;
 
 pub use error::Error;

@@ -7,11 +7,12 @@ use wirespan_engine::{Config, Engine, Nanos, Registry, Sink, Stats};
 
 use crate::Error;
 use crate::clock::Clock;
-use crate::event;
+use crate::event::{self, What};
 use crate::feed::{Feed, Ledger, Output};
 use crate::hooks::HookSet;
 use crate::kernel::{Filters, Kernel, Losses};
 use crate::tap::{Tap, Tapped};
+use crate::tls::Probes;
 use crate::wait::Waiter;
 
 /// How traffic is observed.
@@ -21,6 +22,8 @@ pub struct Options {
     pub hooks: Vec<HookSet>,
     /// What is observed.
     pub filters: Filters,
+    /// Whether TLS libraries are probed.
+    pub tls: bool,
     /// Size of the ring buffer in bytes: a power of two, at least a page.
     pub ring_bytes: u32,
     /// The protocols.
@@ -52,6 +55,7 @@ pub struct Live {
     hooks: HookSet,
     feed: Feed,
     engine: Engine,
+    probes: Option<Probes>,
     clock: Clock,
     waiter: Waiter,
     sleep: Duration,
@@ -71,10 +75,16 @@ impl Live {
         let waiter = Waiter::new(&kernel.ring).map_err(Error::Wait)?;
         let mut config = options.engine;
         config.hole_wait = HOLE_WAIT;
+        let mut feed = Feed::new();
+        let probes = match options.tls {
+            true => Some(Probes::start(&mut kernel, &mut feed)?),
+            false => None,
+        };
         Ok(Self {
             kernel,
             hooks,
-            feed: Feed::new(),
+            feed,
+            probes,
             engine: Engine::new(options.registry, config),
             clock: Clock::new(),
             waiter,
@@ -113,13 +123,28 @@ impl Live {
         };
         self.feed.wish(&mut self.kernel.tables, &self.engine);
         let now = Clock::monotonic();
+        if let Some(probes) = &mut self.probes {
+            probes.poll(&mut self.kernel, &mut self.feed);
+        }
         if now.saturating_sub(self.last_tick) >= TICK {
             self.last_tick = now;
             self.clock.adjust();
+            let mut out = Output {
+                to: Tapped {
+                    engine: &mut self.engine,
+                    sink,
+                    tap,
+                },
+                clock: &self.clock,
+            };
+            self.feed.release_late(now, &mut out);
             let wall = self.clock.wall(now);
             self.engine.tick(wall, sink);
             if now.saturating_sub(self.last_sweep) >= SWEEP {
                 self.last_sweep = now;
+                if let Some(probes) = &mut self.probes {
+                    probes.sweep();
+                }
                 let mut out = Output {
                     to: Tapped {
                         engine: &mut self.engine,
@@ -187,8 +212,10 @@ impl Live {
                 self.feed.ledger.unreadable_events += 1;
                 continue;
             };
-            let lookup = |sock| tables.connection(sock);
-            self.feed.event(&event, lookup, &mut out);
+            if let (What::Mapped, Some(probes)) = (&event.what, &self.probes) {
+                probes.noticed(event.header.tgid);
+            }
+            self.feed.event(&event, tables, &mut out);
         }
         BATCH
     }

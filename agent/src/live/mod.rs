@@ -115,6 +115,7 @@ fn options(
             .hooks
             .map_or_else(|| HookSet::ALL.to_vec(), |set| vec![set]),
         filters,
+        tls: !observe.no_tls,
         ring_bytes: observe.buffer << 20,
         registry: Arc::clone(registry),
         engine,

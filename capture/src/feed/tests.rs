@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use wirespan_capture_abi::Direction::{self as Kernel, Received, Sent};
-use wirespan_engine::{Config, Exchange, Registry, Sink};
+use wirespan_engine::{Both, Config, Exchange, Registry, Sink};
 
 use super::*;
 use crate::tap::Tap;
@@ -67,6 +67,16 @@ impl Tap for Heard {
 
 struct Nothing;
 
+impl Known for Nothing {
+    fn connection(&self, _: u64) -> Option<Connection> {
+        None
+    }
+
+    fn session(&self, _: SessionKey) -> Option<Session> {
+        None
+    }
+}
+
 impl Sink for Nothing {
     fn exchange(&mut self, _: &Exchange<'_>) {}
 }
@@ -129,7 +139,7 @@ impl Rig {
             },
             clock: &self.clock,
         };
-        self.feed.event(&Event { header, what }, |_| None, &mut out);
+        self.feed.event(&Event { header, what }, &Nothing, &mut out);
         self
     }
 
@@ -221,7 +231,7 @@ fn what_no_event_told_of_is_lost_when_the_connection_closes() {
 fn what_nobody_wanted_is_not_lost() {
     let mut rig = Rig::new();
     rig.open(Role::Server, 0).data(Received, (0, 0), "ask", 3);
-    let flow = rig.feed.flows.get_mut(&SOCKET.sock).unwrap();
+    let flow = rig.feed.flows.get_mut(&Key::Socket(SOCKET.sock)).unwrap();
     flow.wish.from[Received as usize] = 8;
     rig.heard();
     rig.data(Received, (6, 0), "more", 4);

@@ -1,0 +1,589 @@
+//! TLS libraries: cleartext as processes hand it over and get it, and which socket carries it.
+//!
+//! A session is found at a socket in one of these ways:
+//!
+//! - within a call of the library, its thread moves TLS records over a socket;
+//! - where ciphertext goes through memory (`BIO_s_mem` and the like), a thread receives a record
+//!   and reads that much cleartext next, or writes cleartext and sends a record of that length next;
+//! - Go's connections lead to their descriptor (`go.rs`).
+
+use aya_ebpf::bindings::pt_regs;
+use aya_ebpf::helpers::bpf_get_current_pid_tgid;
+use aya_ebpf::helpers::generated::{bpf_get_attach_cookie, bpf_ktime_get_ns};
+use aya_ebpf::macros::{tracepoint, uprobe, uretprobe};
+use aya_ebpf::programs::{ProbeContext, RetProbeContext, TracePointContext};
+use wirespan_capture_abi::Direction::{self, Received, Sent};
+use wirespan_capture_abi::{
+    Binding, Connection, Counter, EventKind, Header, Layer, Place, RECORD_OVERHEAD, Recipe, Session,
+    SessionKey, Thread, TlsCall, Wish, connection_flag, session_flag,
+};
+
+use crate::calls::{self, Memory};
+use crate::connections;
+use crate::copy::{self, Moved, Shape};
+use crate::maps::{CONNECTIONS, SESSION_WISHES, SESSIONS, THREADS, count, settings};
+use crate::syscalls::argument as argument_of;
+
+/// Most records that are looked at of what a socket moved.
+const RECORDS: usize = 4;
+/// RFC 8446 §5.1: types of records, and most bytes of cleartext in one.
+const FIRST_TYPE: u8 = 20;
+const DATA: u8 = 23;
+const LAST_TYPE: u8 = 24;
+const LARGEST_RECORD: u32 = 1 << 14;
+
+/// The key of a session of the current process.
+#[inline(always)]
+pub fn key(object: u64) -> SessionKey {
+    SessionKey {
+        object,
+        tgid: (bpf_get_current_pid_tgid() >> 32) as u32,
+        reserved: 0,
+    }
+}
+
+/// The session of that key, met now if it is not known.
+#[inline(always)]
+pub fn session(key: &SessionKey, flags: u32) -> Option<&'static mut Session> {
+    let known = match SESSIONS.get_ptr_mut(key) {
+        Some(known) => known,
+        None => {
+            let fresh = Session {
+                // SAFETY: has no requirements.
+                born: unsafe { bpf_ktime_get_ns() },
+                flags,
+                ..Session::default()
+            };
+            if SESSIONS.insert(key, &fresh, 0).is_err() {
+                count(Counter::MapFull, 1);
+                return None;
+            }
+            SESSIONS.get_ptr_mut(key)?
+        }
+    };
+    // SAFETY: a value of a map; libraries forbid that two threads use a session at once, and Go's
+    // read and write touch different fields.
+    Some(unsafe { &mut *known })
+}
+
+/// A call on a session begins.
+#[inline(always)]
+fn begin(object: u64, buffer: u64, result: u64, direction: u32) {
+    let Some(thread) = calls::thread() else { return };
+    // SAFETY: a value of a map; only the fields of this call are read.
+    let known = unsafe { SESSIONS.get(key(object)) };
+    thread.tls = TlsCall {
+        object,
+        buffer,
+        result,
+        // SAFETY: has no requirements.
+        time: unsafe { bpf_ktime_get_ns() },
+        other: 0,
+        direction,
+        bound: known.is_some_and(|session| session.sock != 0) as u32,
+    };
+}
+
+/// A handshake begins, or goes on.
+#[inline(always)]
+fn begin_handshake(object: u64) {
+    let Some(thread) = calls::thread() else { return };
+    session(&key(object), session_flag::BEGINNING);
+    // A call that moves bytes may do the handshake first.
+    if thread.tls.object != object {
+        begin(object, 0, 0, TlsCall::NO_BYTES);
+    }
+}
+
+#[inline(always)]
+fn end_handshake() {
+    if let Some(thread) = THREADS.get_ptr_mut(bpf_get_current_pid_tgid()) {
+        // SAFETY: only the thread itself touches its value.
+        let call = unsafe { &mut (*thread).tls };
+        if call.direction == TlsCall::NO_BYTES {
+            call.object = 0;
+        }
+    }
+}
+
+/// The call of the current thread returns; `moved` tells how many bytes it has moved, given where
+/// the call says so.
+#[inline(always)]
+fn finish(moved: impl Fn(u64) -> i64) {
+    let Some(thread) = THREADS.get_ptr_mut(bpf_get_current_pid_tgid()) else {
+        return;
+    };
+    // SAFETY: only the thread itself touches its value.
+    let thread = unsafe { &mut *thread };
+    let call = thread.tls;
+    if call.object == 0 {
+        return;
+    }
+    thread.tls.object = 0;
+    if call.direction == TlsCall::NO_BYTES {
+        return;
+    }
+    let len = moved(call.result);
+    if len > 0 {
+        let key = key(call.object);
+        if let Some(session) = session(&key, 0) {
+            if session.sock == 0 {
+                adjoin(thread, &key, session, call.direction, len as u32);
+            }
+            let other = session.position[(call.direction == 0) as usize];
+            tell(thread, &key, session, &call, len as u64, other);
+        }
+    }
+}
+
+/// Cleartext was moved.
+#[inline(always)]
+pub fn tell(
+    thread: &mut Thread,
+    key: &SessionKey,
+    session: &mut Session,
+    call: &TlsCall,
+    len: u64,
+    other: u64,
+) {
+    let is_sent = call.direction == Sent as u32;
+    let position = if is_sent {
+        session.position[0]
+    } else {
+        session.position[1]
+    };
+    if is_sent {
+        session.position[0] = position + len;
+    } else {
+        session.position[1] = position + len;
+    }
+    if session.sock != 0 && !is_observed(key, session) {
+        return;
+    }
+    let (turn, turn_other) = if is_sent {
+        (&mut session.turn[0], &mut session.turn_other[0])
+    } else {
+        (&mut session.turn[1], &mut session.turn_other[1])
+    };
+    // SAFETY: a value of a map that the loader replaces as a whole; a torn read costs some bytes'
+    // copy and no more.
+    let wish: Option<&Wish> = unsafe { SESSION_WISHES.get(key) };
+    let wish = wish.filter(|wish| wish.born == session.born);
+    let wish = wish.map(|wish| {
+        if is_sent {
+            (wish.from[0], wish.until[0])
+        } else {
+            (wish.from[1], wish.until[1])
+        }
+    });
+    let (from, until) = connections::window(turn, turn_other, wish, position, other);
+    if position + len < from {
+        return;
+    }
+    let header = Header {
+        kind: EventKind::Data as u8,
+        direction: call.direction as u8,
+        layer: Layer::Tls as u8,
+        time: call.time,
+        sock: key.object,
+        born: session.born,
+        position,
+        other,
+        ..Header::default()
+    };
+    let memory = Memory {
+        address: call.buffer,
+        count: if call.buffer == 0 { 0 } else { len },
+        offset: 0,
+    };
+    let moved = Moved {
+        header,
+        total: len,
+        from,
+        until,
+    };
+    copy::data(&raw mut thread.walk, Shape::Buffer, memory, moved);
+}
+
+/// Whether the filters let the connection of a session through; its socket is told if it was not.
+#[inline(always)]
+fn is_observed(key: &SessionKey, session: &mut Session) -> bool {
+    let Some(settings) = settings() else {
+        return false;
+    };
+    if session.epoch != settings.epoch {
+        session.epoch = settings.epoch;
+        session.flags &= !session_flag::IGNORED;
+        if let Some(connection) = CONNECTIONS.get_ptr_mut(session.sock) {
+            // SAFETY: as in `connections::of`.
+            let connection = unsafe { &mut *connection };
+            connections::ask(connection, settings);
+            if connection.flags & connection_flag::IGNORED != 0 {
+                session.flags |= session_flag::IGNORED;
+            }
+        }
+    }
+    if session.flags & session_flag::IGNORED != 0 {
+        return false;
+    }
+    if session.flags & session_flag::ANNOUNCED == 0 {
+        let header = Header {
+            kind: EventKind::Bind as u8,
+            layer: Layer::Tls as u8,
+            tgid: key.tgid,
+            tid: bpf_get_current_pid_tgid() as u32,
+            // SAFETY: has no requirements.
+            time: unsafe { bpf_ktime_get_ns() },
+            sock: key.object,
+            born: session.born,
+            ..Header::default()
+        };
+        let binding = Binding {
+            sock: session.sock,
+            sock_born: session.sock_born,
+            beginning: u64::from(session.flags & session_flag::BEGINNING != 0),
+        };
+        if copy::submit_value(&header, &binding) {
+            session.flags |= session_flag::ANNOUNCED;
+        }
+    }
+    true
+}
+
+/// The session is carried by that connection.
+#[inline(always)]
+pub fn bind(key: &SessionKey, session: &mut Session, sock: u64, connection: &mut Connection) {
+    session.sock = sock;
+    session.sock_born = connection.born;
+    connection.flags |= connection_flag::SECURED;
+    is_observed(key, session);
+}
+
+/// A socket has moved bytes. Whether they are ciphertext of a session that is seen in the clear:
+/// then nobody wants them.
+#[inline(always)]
+pub fn covers(
+    thread: &mut Thread,
+    sock: u64,
+    connection: &mut Connection,
+    direction: Direction,
+    shape: Shape,
+    is_first: bool,
+) -> bool {
+    if connection.flags & connection_flag::SECURED != 0 {
+        return true;
+    }
+    let is_inside = thread.tls.object != 0 && thread.tls.bound == 0;
+    if !is_inside && thread.adjacent.watch == 0 {
+        return false;
+    }
+    let memory = Memory {
+        address: thread.memory,
+        count: thread.count,
+        offset: thread.offset,
+    };
+    let Some(start) = copy::first_byte(shape, memory) else {
+        return false;
+    };
+    if is_inside {
+        if !record(start).is_some_and(|(kind, _)| kind <= LAST_TYPE) {
+            return false;
+        }
+        let key = key(thread.tls.object);
+        let flags = if is_first { session_flag::BEGINNING } else { 0 };
+        let Some(session) = session(&key, flags) else {
+            return false;
+        };
+        thread.tls.bound = 1;
+        if session.sock == 0 {
+            bind(&key, session, sock, connection);
+        }
+        return true;
+    }
+    match direction {
+        Received => {
+            thread.adjacent.records = records(start);
+            thread.adjacent.sock = sock;
+            false
+        }
+        Sent => {
+            let object = thread.adjacent.object;
+            thread.adjacent.object = 0;
+            if object == 0 || !fits(&records(start), thread.adjacent.written) {
+                return false;
+            }
+            let key = key(object);
+            let Some(session) = session(&key, 0) else {
+                return false;
+            };
+            if session.sock == 0 {
+                bind(&key, session, sock, connection);
+            }
+            true
+        }
+    }
+}
+
+/// A session whose socket is not known has moved `len` bytes of cleartext: was it the socket that
+/// the thread received from last?
+#[inline(always)]
+fn adjoin(thread: &mut Thread, key: &SessionKey, session: &mut Session, direction: u32, len: u32) {
+    let adjacent = &mut thread.adjacent;
+    adjacent.watch = 1;
+    if direction == Sent as u32 {
+        if adjacent.object == 0 {
+            adjacent.object = key.object;
+            adjacent.written = len;
+        }
+        return;
+    }
+    let sock = adjacent.sock;
+    adjacent.sock = 0;
+    if sock == 0 || !fits(&adjacent.records, len) {
+        return;
+    }
+    if let Some(connection) = CONNECTIONS.get_ptr_mut(sock) {
+        // SAFETY: as in `connections::of`.
+        let connection = unsafe { &mut *connection };
+        if connection.flags & connection_flag::SECURED == 0 {
+            bind(key, session, sock, connection);
+        }
+    }
+}
+
+/// Whether `len` bytes, or the first of them, are in one of these records.
+#[inline(always)]
+fn fits(records: &[u16; RECORDS], len: u32) -> bool {
+    let len = if len > LARGEST_RECORD {
+        LARGEST_RECORD
+    } else {
+        len
+    };
+    let fits = |record: u16| u32::from(record).wrapping_sub(len + 16) <= RECORD_OVERHEAD - 16;
+    fits(records[0]) || fits(records[1]) || fits(records[2]) || fits(records[3])
+}
+
+/// Type and length of the record that begins at an address.
+#[inline(always)]
+fn record(address: u64) -> Option<(u8, u16)> {
+    let head: [u8; 5] = copy::read_user(address)?;
+    let is_one = head[0] >= FIRST_TYPE && head[0] <= LAST_TYPE && head[1] == 3 && head[2] <= 4;
+    is_one.then_some((head[0], u16::from_be_bytes([head[3], head[4]])))
+}
+
+/// Lengths of the first records from an address on that carry data.
+#[inline(always)]
+fn records(address: u64) -> [u16; RECORDS] {
+    let mut lengths = [0; RECORDS];
+    let mut at = address;
+    for length in &mut lengths {
+        let Some((kind, len)) = record(at) else { break };
+        if kind == DATA {
+            *length = len;
+        }
+        at += 5 + u64::from(len);
+    }
+    lengths
+}
+
+#[inline(always)]
+fn argument(ctx: &ProbeContext, n: usize) -> u64 {
+    ctx.arg(n).unwrap_or(0)
+}
+
+/// SSL_write(ssl, buf, num), gnutls_record_send(session, data, size)
+#[uprobe]
+pub fn tls_write(ctx: ProbeContext) -> u32 {
+    begin(argument(&ctx, 0), argument(&ctx, 1), 0, Sent as u32);
+    0
+}
+
+/// SSL_read(ssl, buf, num), gnutls_record_recv(session, data, size)
+#[uprobe]
+pub fn tls_read(ctx: ProbeContext) -> u32 {
+    begin(argument(&ctx, 0), argument(&ctx, 1), 0, Received as u32);
+    0
+}
+
+/// SSL_write_ex(ssl, buf, num, *written), SSL_write_early_data
+#[uprobe]
+pub fn tls_write_ex(ctx: ProbeContext) -> u32 {
+    begin(argument(&ctx, 0), argument(&ctx, 1), argument(&ctx, 3), Sent as u32);
+    0
+}
+
+/// SSL_read_ex(ssl, buf, num, *readbytes), SSL_read_early_data
+#[uprobe]
+pub fn tls_read_ex(ctx: ProbeContext) -> u32 {
+    begin(argument(&ctx, 0), argument(&ctx, 1), argument(&ctx, 3), Received as u32);
+    0
+}
+
+/// SSL_write_ex2(ssl, buf, num, flags, *written)
+#[uprobe]
+pub fn tls_write_ex2(ctx: ProbeContext) -> u32 {
+    begin(argument(&ctx, 0), argument(&ctx, 1), argument(&ctx, 4), Sent as u32);
+    0
+}
+
+/// SSL_sendfile(ssl, fd, offset, size, flags): bytes that are not in memory.
+#[uprobe]
+pub fn tls_sendfile(ctx: ProbeContext) -> u32 {
+    begin(argument(&ctx, 0), 0, 0, Sent as u32);
+    0
+}
+
+/// SSL_do_handshake(ssl), SSL_connect, SSL_accept, gnutls_handshake(session)
+#[uprobe]
+pub fn tls_handshake(ctx: ProbeContext) -> u32 {
+    begin_handshake(argument(&ctx, 0));
+    0
+}
+
+/// SSL_free(ssl), gnutls_deinit(session)
+#[uprobe]
+pub fn tls_free(ctx: ProbeContext) -> u32 {
+    forget(argument(&ctx, 0));
+    0
+}
+
+/// A session is gone: tells the reader, if it knows it.
+#[inline(always)]
+pub fn forget(object: u64) {
+    let key = key(object);
+    let Some(session) = SESSIONS.get_ptr_mut(key) else {
+        return;
+    };
+    // SAFETY: as above.
+    let session = unsafe { &*session };
+    let header = Header {
+        kind: EventKind::Unbind as u8,
+        layer: Layer::Tls as u8,
+        tgid: key.tgid,
+        tid: bpf_get_current_pid_tgid() as u32,
+        // SAFETY: has no requirements.
+        time: unsafe { bpf_ktime_get_ns() },
+        sock: object,
+        born: session.born,
+        position: session.position[0],
+        other: session.position[1],
+        ..Header::default()
+    };
+    copy::submit(&header);
+    let _ = SESSIONS.remove(key);
+    let _ = SESSION_WISHES.remove(key);
+}
+
+/// What a call has moved that returned `value`: an `int`, or one that says whether `result` holds
+/// the number.
+#[inline(always)]
+fn moved(value: i32, result: u64) -> i64 {
+    if result == 0 {
+        return i64::from(value);
+    }
+    if value <= 0 {
+        return 0;
+    }
+    copy::read_user::<i64>(result).unwrap_or(0)
+}
+
+/// Before an instruction that returns, or where the value is in its register.
+#[uprobe]
+pub fn tls_return(ctx: ProbeContext) -> u32 {
+    // SAFETY: the context of the program.
+    let value = unsafe { (*ctx.regs).rax } as i32;
+    finish(|result| moved(value, result));
+    0
+}
+
+/// At the return, where the function's own instructions do not tell.
+#[uretprobe]
+pub fn tls_returned(ctx: RetProbeContext) -> u32 {
+    let value: i32 = ctx.ret();
+    finish(|result| moved(value, result));
+    0
+}
+
+/// A handshake returns.
+#[uprobe]
+pub fn tls_handshake_return(_: ProbeContext) -> u32 {
+    end_handshake();
+    0
+}
+
+/// A handshake returns.
+#[uretprobe]
+pub fn tls_handshake_returned(_: RetProbeContext) -> u32 {
+    end_handshake();
+    0
+}
+
+/// Where it is known what the call will return.
+#[uprobe]
+pub fn tls_branch(ctx: ProbeContext) -> u32 {
+    // SAFETY: the context of the program.
+    let (recipe, regs) = unsafe { (Recipe(bpf_get_attach_cookie(ctx.regs.cast())), &*ctx.regs) };
+    let value = match recipe.place(regs.eflags) {
+        Place::Nothing => return 0,
+        Place::Constant(value) => value,
+        Place::Register(number) => register(regs, number) as i32,
+        Place::Stack(offset) => {
+            let at = regs.rsp.wrapping_add(i64::from(offset) as u64);
+            copy::read_user::<i32>(at).unwrap_or(0)
+        }
+    };
+    finish(|result| moved(value, result));
+    0
+}
+
+/// A general register, by its number in instructions.
+#[inline(always)]
+fn register(regs: &pt_regs, number: u8) -> u64 {
+    match number {
+        0 => regs.rax,
+        1 => regs.rcx,
+        2 => regs.rdx,
+        3 => regs.rbx,
+        4 => regs.rsp,
+        5 => regs.rbp,
+        6 => regs.rsi,
+        7 => regs.rdi,
+        8 => regs.r8,
+        9 => regs.r9,
+        10 => regs.r10,
+        11 => regs.r11,
+        12 => regs.r12,
+        13 => regs.r13,
+        14 => regs.r14,
+        _ => regs.r15,
+    }
+}
+
+/// mmap(addr, len, prot, flags, fd, offset)
+#[tracepoint]
+pub fn enter_mmap(ctx: TracePointContext) -> u32 {
+    const EXECUTABLE: u64 = 4;
+    let (protection, fd) = (argument_of(&ctx, 2), argument_of(&ctx, 4) as i32);
+    if protection & EXECUTABLE != 0 && fd >= 0 {
+        mapped();
+    }
+    0
+}
+
+/// Tells the reader that the current process has code that it had not.
+#[inline(always)]
+pub fn mapped() {
+    if calls::thread().is_none() {
+        return;
+    }
+    let id = bpf_get_current_pid_tgid();
+    let header = Header {
+        kind: EventKind::Mapped as u8,
+        tgid: (id >> 32) as u32,
+        tid: id as u32,
+        // SAFETY: has no requirements.
+        time: unsafe { bpf_ktime_get_ns() },
+        ..Header::default()
+    };
+    copy::submit(&header);
+}

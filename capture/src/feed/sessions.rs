@@ -1,0 +1,234 @@
+//! TLS sessions: which socket carries them, and what they say until that is known.
+
+use std::collections::HashMap;
+
+use wirespan_capture_abi::{Binding, Header, Session, SessionKey, Tuple, session_flag};
+use wirespan_engine::{Both, Close, Start};
+
+use super::{Feed, Flow, Key, Known, Output};
+
+/// How long the cleartext of a session waits for its socket to be found, in nanoseconds.
+const WAIT: u64 = 300_000_000;
+
+/// Bytes of cleartext that wait, of all sessions.
+const MOST_HELD: usize = 8 << 20;
+
+/// What is remembered of sessions beside their flows.
+#[derive(Default)]
+pub(super) struct Sessions {
+    /// Cleartext of sessions whose socket is not known yet, in order.
+    held: HashMap<SessionKey, Vec<Held>>,
+    held_bytes: usize,
+    /// Sessions whose socket is gone: the kernel side is to forget them.
+    pub(super) gone: Vec<(SessionKey, u64)>,
+    /// Processes whose libraries are observed: since when.
+    pub(super) covered: HashMap<u32, u64>,
+}
+
+/// An event that waits.
+struct Held {
+    header: Header,
+    moving: usize,
+    bytes: Vec<u8>,
+}
+
+impl Feed {
+    /// From now on, no session of a process begins unseen.
+    pub(crate) fn cover(&mut self, tgid: u32, since: u64) {
+        self.sessions.covered.insert(tgid, since);
+    }
+
+    /// A process is gone, or runs another program.
+    pub(crate) fn uncover(&mut self, tgid: u32) {
+        self.sessions.covered.remove(&tgid);
+    }
+
+    /// Takes cleartext.
+    pub(super) fn cleartext(
+        &mut self,
+        header: &Header,
+        moving: usize,
+        bytes: &[u8],
+        known: &dyn Known,
+        out: &mut Output<'_>,
+    ) {
+        let key = session_key(header);
+        if !self.knows(header)
+            && let Some(session) = known.session(key)
+            && session.born == header.born
+            && session.sock != 0
+        {
+            // The event that told it was lost, or the session is older than this run.
+            let binding = binding(&session);
+            self.bind(header, &binding, known, out);
+        }
+        if self.knows(header) {
+            return self.data(header, moving, bytes, out);
+        }
+        self.hold(key, header, moving, bytes);
+        if self.sessions.held_bytes > MOST_HELD {
+            self.release_all(out);
+        }
+    }
+
+    fn hold(&mut self, key: SessionKey, header: &Header, moving: usize, bytes: &[u8]) {
+        let held = self.sessions.held.entry(key).or_default();
+        if held
+            .first()
+            .is_some_and(|first| first.header.born != header.born)
+        {
+            // Another session at the same address, which ended unnoticed.
+            self.sessions.held_bytes -= held.drain(..).map(|held| held.bytes.len()).sum::<usize>();
+        }
+        self.sessions.held_bytes += bytes.len();
+        held.push(Held {
+            header: *header,
+            moving,
+            bytes: bytes.to_vec(),
+        });
+    }
+
+    /// The socket of a session is known: the session takes over from it.
+    pub(super) fn bind(
+        &mut self,
+        header: &Header,
+        binding: &Binding,
+        known: &dyn Known,
+        out: &mut Output<'_>,
+    ) {
+        if self.knows(header) {
+            return;
+        }
+        let (key, socket) = (Key::of(header), Key::Socket(binding.sock));
+        let is_known = self
+            .flows
+            .get(&socket)
+            .is_some_and(|flow| flow.born == binding.sock_born);
+        if !is_known && !self.look_up(binding.sock, binding.sock_born, known, out) {
+            // Closed in the meantime; what the session said is reported without a peer.
+            return;
+        }
+        let covered = self.sessions.covered.get(&header.tgid).copied();
+        let Some(flow) = self.flows.get_mut(&socket) else {
+            return;
+        };
+        let is_whole =
+            flow.tuple.midstream == 0 && covered.is_some_and(|since| since < binding.sock_born);
+        let start = if binding.beginning != 0 || is_whole {
+            Start::Beginning
+        } else {
+            Start::Middle
+        };
+        let mut session = Flow::new(header.born, flow.tuple, start, header.time);
+        session.partner = Some(socket);
+        session.process = flow.process;
+        let before = flow.partner.replace(key);
+        if let Some(open) = flow.open.take() {
+            // What was told of the socket so far goes on inside.
+            let mut at = Both::default();
+            for kernel in [0, 1] {
+                at[open.direction(kernel)] = flow.seen[kernel];
+            }
+            session.base = flow.seen;
+            session.open = Some(open);
+            let time = out.clock.wall(header.time);
+            out.to.cleartext(open.id, at, start, time);
+        }
+        self.ledger.sessions += 1;
+        let time = out.clock.wall(header.time);
+        if let Some(Key::Session(before)) = before
+            && let Some(old) = self.flows.remove(&Key::Session(before))
+            && let Some(open) = old.open
+        {
+            out.to.close(open.id, Close::Replaced, time);
+        }
+        if let Some(old) = self.flows.insert(key, session)
+            && let Some(open) = old.open
+        {
+            out.to.close(open.id, Close::Replaced, time);
+        }
+        self.release(session_key(header), header.born, out);
+    }
+
+    /// A session is gone.
+    pub(super) fn unbind(&mut self, header: &Header, out: &mut Output<'_>) {
+        self.release_unbound(session_key(header), out);
+        if !self.knows(header) {
+            return;
+        }
+        let key = Key::of(header);
+        let Some(flow) = self.flows.remove(&key) else {
+            return;
+        };
+        self.touched.remove(&key);
+        let time = out.clock.wall(header.time);
+        let positions = Some([header.position, header.other]);
+        self.end_flow(&flow, positions, Close::Finished, time, out);
+    }
+
+    /// Gives up waiting for the sockets of sessions that have waited long enough.
+    pub(crate) fn release_late(&mut self, now: u64, out: &mut Output<'_>) {
+        let late = |held: &Vec<Held>| {
+            let first = held.first().map_or(0, |held| held.header.time);
+            now.saturating_sub(first) > WAIT
+        };
+        let held = &self.sessions.held;
+        let late = held.iter().filter(|(_, held)| late(held));
+        let keys: Vec<_> = late.map(|(key, _)| *key).collect();
+        for key in keys {
+            self.release_unbound(key, out);
+        }
+    }
+
+    /// Gives up waiting for all of them.
+    pub(super) fn release_all(&mut self, out: &mut Output<'_>) {
+        let keys: Vec<_> = self.sessions.held.keys().copied().collect();
+        for key in keys {
+            self.release_unbound(key, out);
+        }
+    }
+
+    /// Reports what a session has said without a peer.
+    fn release_unbound(&mut self, key: SessionKey, out: &mut Output<'_>) {
+        let Some(first) = self.sessions.held.get(&key).and_then(|held| held.first()) else {
+            return;
+        };
+        let (born, time) = (first.header.born, first.header.time);
+        self.ledger.sessions += 1;
+        self.ledger.unbound_sessions += 1;
+        let flow = Flow::new(born, Tuple::default(), Start::Middle, time);
+        if let Some(old) = self.flows.insert(Key::Session(key), flow)
+            && let Some(open) = old.open
+        {
+            let time = out.clock.wall(time);
+            out.to.close(open.id, Close::Replaced, time);
+        }
+        self.release(key, born, out);
+    }
+
+    /// Goes on with what was held of a session.
+    fn release(&mut self, key: SessionKey, born: u64, out: &mut Output<'_>) {
+        for held in self.sessions.held.remove(&key).unwrap_or_default() {
+            self.sessions.held_bytes -= held.bytes.len();
+            if held.header.born == born {
+                self.data(&held.header, held.moving, &held.bytes, out);
+            }
+        }
+    }
+}
+
+fn session_key(header: &Header) -> SessionKey {
+    SessionKey {
+        object: header.sock,
+        tgid: header.tgid,
+        reserved: 0,
+    }
+}
+
+fn binding(session: &Session) -> Binding {
+    Binding {
+        sock: session.sock,
+        sock_born: session.sock_born,
+        beginning: u64::from(session.flags & session_flag::BEGINNING != 0),
+    }
+}

@@ -1,0 +1,156 @@
+//! From the functions of a library to probes on them.
+
+use std::path::Path;
+
+use wirespan_capture_abi::{Place, Recipe};
+use wirespan_probe_sites::{
+    Condition, ExitSite, Exits, Family, Function, Instruction, Library, Register, Role, Value,
+};
+
+use crate::Error;
+use crate::hooks::Link;
+use crate::kernel::Kernel;
+
+/// A program at a place of a file.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Point {
+    program: &'static str,
+    file_offset: u64,
+    cookie: Option<u64>,
+}
+
+/// Attaches probes to the functions of a library; dropping the links detaches them.
+pub(super) fn attach(
+    kernel: &mut Kernel,
+    library: &Library,
+    path: &Path,
+) -> Result<Vec<Link>, Error> {
+    let cookies = kernel.has_cookies();
+    let mut links = Vec::new();
+    for point in points(library, cookies) {
+        links.push(kernel.attach_to_file(point.program, path, point.file_offset, point.cookie)?);
+    }
+    Ok(links)
+}
+
+/// Where which program goes: ends of calls first, so that a call whose beginning was seen is not
+/// left open.
+fn points(library: &Library, cookies: bool) -> Vec<Point> {
+    let (mut entries, mut exits) = (Vec::new(), Vec::new());
+    for function in &library.functions {
+        let Some((entry, exit)) = programs(library.family, function.role) else {
+            continue;
+        };
+        if let Exits::Forwards(_) = function.exits {
+            continue;
+        }
+        let mut start = function.entry.file_offset;
+        if let Some(exit) = exit {
+            match ends(function, exit, cookies) {
+                Some(ends) => exits.extend(ends),
+                None => {
+                    // One trap serves both.
+                    start = function.start.file_offset;
+                    exits.push(point(exit.returned, start));
+                }
+            }
+        }
+        entries.push(point(entry, start));
+    }
+    exits.extend(entries);
+    exits
+}
+
+const fn point(program: &'static str, file_offset: u64) -> Point {
+    Point {
+        program,
+        file_offset,
+        cookie: None,
+    }
+}
+
+/// Programs for the end of a call.
+#[derive(Clone, Copy)]
+struct Exit {
+    /// At a place where the result is in its register.
+    here: &'static str,
+    /// At another place, with a recipe; none if the result does not matter.
+    elsewhere: Option<&'static str>,
+    /// As a uretprobe.
+    returned: &'static str,
+}
+
+const MOVED: Option<Exit> = Some(Exit {
+    here: "tls_return",
+    elsewhere: Some("tls_branch"),
+    returned: "tls_returned",
+});
+
+const HANDSHAKE: Option<Exit> = Some(Exit {
+    here: "tls_handshake_return",
+    elsewhere: None,
+    returned: "tls_handshake_returned",
+});
+
+/// The programs for a function: at its beginning and at its end.
+fn programs(family: Family, role: Role) -> Option<(&'static str, Option<Exit>)> {
+    if family == Family::Go {
+        return None;
+    }
+    match role {
+        Role::Write => Some(("tls_write", MOVED)),
+        Role::Read => Some(("tls_read", MOVED)),
+        Role::WriteEx | Role::WriteEarly => Some(("tls_write_ex", MOVED)),
+        Role::WriteEx2 => Some(("tls_write_ex2", MOVED)),
+        Role::ReadEx | Role::ReadEarly => Some(("tls_read_ex", MOVED)),
+        Role::Sendfile => Some(("tls_sendfile", MOVED)),
+        Role::Handshake | Role::Connect | Role::Accept => Some(("tls_handshake", HANDSHAKE)),
+        Role::Free => Some(("tls_free", None)),
+        // What is peeked at is read later; the rest is not needed.
+        _ => None,
+    }
+}
+
+/// Probes at the places where a function's result is known; `None` if a uretprobe is needed.
+fn ends(function: &Function, exit: Exit, cookies: bool) -> Option<Vec<Point>> {
+    let Exits::Sites(sites) = &function.exits else {
+        return None;
+    };
+    let points: Option<Vec<_>> = sites.iter().map(|site| end(site, exit, cookies)).collect();
+    points.or_else(|| {
+        // An old kernel cannot tell a program which recipe to follow.
+        let returns = function.returns.iter();
+        let points: Vec<_> = returns
+            .map(|site| point(exit.here, site.file_offset))
+            .collect();
+        (!points.is_empty()).then_some(points)
+    })
+}
+
+fn end(exit_site: &ExitSite, exit: Exit, cookies: bool) -> Option<Point> {
+    let offset = exit_site.site.file_offset;
+    let plain = exit_site.value == Value::Register(Register::Rax) && exit_site.if_taken.is_none();
+    let Some(program) = exit.elsewhere.filter(|_| !plain) else {
+        return Some(point(exit.here, offset));
+    };
+    let condition = match (exit_site.site.instruction, exit_site.if_taken) {
+        (Instruction::Branch(Condition(condition)), Some(_)) => condition,
+        _ => Recipe::ALWAYS,
+    };
+    let taken = exit_site.if_taken.unwrap_or(exit_site.value);
+    let recipe = Recipe::new(condition, place(taken), place(exit_site.value))?;
+    cookies.then_some(Point {
+        program,
+        file_offset: offset,
+        cookie: Some(recipe.0),
+    })
+}
+
+const fn place(value: Value) -> Place {
+    match value {
+        Value::Register(register) => Place::Register(register as u8),
+        Value::Stack(offset) => Place::Stack(offset),
+        Value::Constant(value) => Place::Constant(value),
+        Value::Nothing => Place::Nothing,
+    }
+}

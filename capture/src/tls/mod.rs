@@ -1,0 +1,133 @@
+//! TLS libraries: found where processes have mapped them, and probed once for all processes.
+//!
+//! ```text
+//! /proc/PID/maps ─▶ maps ─▶ scanner (a thread: probe-sites) ─▶ attach ─▶ links, by file
+//!      ▲
+//!      └── processes at the start; then whoever runs a program or maps code
+//! ```
+//!
+//! A probe sits on a file: processes that map it later are seen from their first call on.
+
+mod attach;
+mod maps;
+mod scanner;
+
+use std::collections::{HashMap, HashSet};
+use std::os::fd::AsRawFd as _;
+use std::path::{Path, PathBuf};
+
+use wirespan_probe_sites::{Library, Reason};
+
+use crate::Error;
+use crate::clock::Clock;
+use crate::feed::Feed;
+use crate::hooks::Link;
+use crate::kernel::Kernel;
+use maps::FileId;
+use scanner::{News, Scanner};
+
+/// What was found in a file, and the probes on it.
+pub(crate) struct Target {
+    /// As a process that has mapped it sees it.
+    pub(crate) path: PathBuf,
+    pub(crate) libraries: Vec<Library>,
+    pub(crate) reasons: Vec<Reason>,
+    /// Why probes could not be attached.
+    pub(crate) failure: Option<String>,
+    links: Vec<Link>,
+    /// Since when it is probed, on the monotonic clock.
+    since: u64,
+}
+
+/// Probes on TLS libraries.
+pub(crate) struct Probes {
+    files: HashMap<FileId, Target>,
+    scanner: Scanner,
+}
+
+impl Probes {
+    /// Probes the libraries of the system, and those of all processes.
+    pub(crate) fn start(kernel: &mut Kernel, feed: &mut Feed) -> Result<Self, Error> {
+        let scanner = Scanner::start().map_err(Error::Wait)?;
+        let mut probes = Self {
+            files: HashMap::new(),
+            scanner,
+        };
+        probes.scanner.all();
+        while let Some(news) = probes.scanner.wait() {
+            if let News::All = news {
+                break;
+            }
+            probes.hear(news, kernel, feed);
+        }
+        Ok(probes)
+    }
+
+    /// A process runs another program, or maps code.
+    pub(crate) fn noticed(&self, tgid: u32) {
+        self.scanner.process(tgid);
+    }
+
+    /// Probes what was found in the meantime.
+    pub(crate) fn poll(&mut self, kernel: &mut Kernel, feed: &mut Feed) {
+        while let Some(news) = self.scanner.news() {
+            self.hear(news, kernel, feed);
+        }
+    }
+
+    fn hear(&mut self, news: News, kernel: &mut Kernel, feed: &mut Feed) {
+        match news {
+            News::File {
+                id,
+                path,
+                file,
+                scan,
+            } => {
+                // The kernel follows this to the file that is open, which its path may not name.
+                let way = format!("/proc/self/fd/{}", file.as_raw_fd());
+                let mut target = Target {
+                    path,
+                    libraries: scan.found,
+                    reasons: scan.reasons,
+                    failure: None,
+                    links: Vec::new(),
+                    since: 0,
+                };
+                target.attach(Path::new(&way), kernel);
+                self.files.insert(id, target);
+            }
+            News::Process(tgid, files) => {
+                let targets = files.iter().filter_map(|file| self.files.get(file));
+                let probed = targets.filter(|target| !target.links.is_empty());
+                if let Some(since) = probed.map(|target| target.since).max() {
+                    feed.cover(tgid, since);
+                }
+            }
+            News::All => {}
+        }
+    }
+
+    /// Detaches from files that nobody maps any more and that are no longer where they were:
+    /// libraries that were replaced.
+    pub(crate) fn sweep(&mut self) {
+        let processes = maps::processes();
+        let mapped = processes.into_iter().flat_map(maps::mappings);
+        let mapped: HashSet<_> = mapped.map(|mapping| mapping.file).collect();
+        self.files.retain(|file, target| {
+            mapped.contains(file) || maps::identity(&target.path).is_ok_and(|there| there == *file)
+        });
+    }
+}
+
+impl Target {
+    /// Attaches probes to all libraries; `way` leads to the file.
+    fn attach(&mut self, way: &Path, kernel: &mut Kernel) {
+        for library in &self.libraries {
+            match attach::attach(kernel, library, way) {
+                Ok(links) => self.links.extend(links),
+                Err(error) => self.failure = Some(error.reason()),
+            }
+        }
+        self.since = Clock::monotonic();
+    }
+}

@@ -1,0 +1,224 @@
+//! A thread that looks into files: large ones take long, and events must not wait for them.
+
+use std::collections::{HashSet, VecDeque};
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use wirespan_probe_sites::{Scan, scan};
+
+use super::maps::{self, FileId};
+
+/// When to look at a process after it has run a program or mapped code: once when the mapping is
+/// likely there, and once when it certainly is.
+const DELAYS: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(30)];
+
+/// Where systems keep libraries.
+const FOLDERS: [&str; 6] = [
+    "/lib",
+    "/lib64",
+    "/usr/lib",
+    "/usr/lib64",
+    "/usr/local/lib",
+    "/usr/local/lib64",
+];
+
+/// How the libraries' files begin that are looked for before anyone has mapped them.
+const NAMES: [&str; 2] = ["libssl.so", "libgnutls.so"];
+
+/// Files remembered at most; beyond, all are looked at again.
+const MOST_FILES: usize = 64 * 1024;
+
+/// What the thread is to do.
+enum Task {
+    /// Look at what the system has, and at all processes.
+    All,
+    /// Look at a process.
+    Process(u32),
+}
+
+/// What the thread has seen.
+pub(super) enum News {
+    /// A file that was not looked at before.
+    File {
+        id: FileId,
+        /// As a process that has mapped it sees it.
+        path: PathBuf,
+        /// Open, so that it is this one that is probed, whatever becomes of its path.
+        file: File,
+        scan: Scan,
+    },
+    /// All code of a process is in these files, of which news has been given.
+    Process(u32, Vec<FileId>),
+    /// [`Scanner::all`] is done.
+    All,
+}
+
+/// The thread; it ends when this is dropped.
+pub(super) struct Scanner {
+    tasks: Option<Sender<Task>>,
+    news: Receiver<News>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Scanner {
+    pub(super) fn start() -> std::io::Result<Self> {
+        let ((tasks, to_do), (tell, news)) = (channel(), channel());
+        let mut work = Work {
+            tell,
+            known: HashSet::new(),
+        };
+        let thread = std::thread::Builder::new()
+            .name("tls-scanner".to_owned())
+            .spawn(move || work.run(&to_do))?;
+        Ok(Self {
+            tasks: Some(tasks),
+            news,
+            thread: Some(thread),
+        })
+    }
+
+    /// Asks for everything that is there now; [`News::All`] follows the news of it.
+    pub(super) fn all(&self) {
+        self.ask(Task::All);
+    }
+
+    /// A process runs another program, or maps code.
+    pub(super) fn process(&self, tgid: u32) {
+        self.ask(Task::Process(tgid));
+    }
+
+    fn ask(&self, task: Task) {
+        if let Some(tasks) = &self.tasks {
+            // The thread ends with this value only, or by a fault of which all else is independent.
+            let _ = tasks.send(task);
+        }
+    }
+
+    /// News, if there are any.
+    pub(super) fn news(&self) -> Option<News> {
+        self.news.try_recv().ok()
+    }
+
+    /// Waits for news.
+    pub(super) fn wait(&self) -> Option<News> {
+        self.news.recv().ok()
+    }
+}
+
+impl Drop for Scanner {
+    fn drop(&mut self) {
+        self.tasks = None;
+        if let Some(thread) = self.thread.take() {
+            // What it had to say is of no use any more.
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Work {
+    tell: Sender<News>,
+    known: HashSet<FileId>,
+}
+
+impl Work {
+    fn run(&mut self, tasks: &Receiver<Task>) {
+        let mut due: [VecDeque<(Instant, u32)>; DELAYS.len()] = Default::default();
+        loop {
+            let now = Instant::now();
+            let next = due.iter().filter_map(|queue| queue.front()).min();
+            let wait = match next {
+                Some((at, _)) => at.saturating_duration_since(now),
+                None => Duration::MAX,
+            };
+            match tasks.recv_timeout(wait) {
+                Ok(Task::All) => {
+                    self.all();
+                    let _ = self.tell.send(News::All);
+                }
+                Ok(Task::Process(tgid)) => {
+                    let now = Instant::now();
+                    for (queue, delay) in due.iter_mut().zip(DELAYS) {
+                        // A program maps a dozen files when it starts.
+                        if !queue.iter().any(|(_, waiting)| *waiting == tgid) {
+                            queue.push_back((now + delay, tgid));
+                        }
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    let now = Instant::now();
+                    for queue in &mut due {
+                        if let Some((_, tgid)) = queue.pop_front_if(|(at, _)| *at <= now) {
+                            self.process(tgid);
+                        }
+                    }
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn all(&mut self) {
+        for folder in FOLDERS {
+            self.folder(Path::new(folder), 1);
+        }
+        for tgid in maps::processes() {
+            self.process(tgid);
+        }
+    }
+
+    /// Libraries in a folder and in those below it, so many levels deep.
+    fn folder(&mut self, folder: &Path, depth: u32) {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        for entry in entries {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            let path = entry.path();
+            if NAMES.iter().any(|known| name.starts_with(known)) {
+                if let Ok(id) = maps::identity(&path) {
+                    self.file(id, &path, || maps::open(&path));
+                }
+            } else if depth > 0 && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                self.folder(&path, depth - 1);
+            }
+        }
+    }
+
+    fn process(&mut self, tgid: u32) {
+        if tgid == std::process::id() {
+            return;
+        }
+        let mut files = Vec::new();
+        for mapping in maps::mappings(tgid) {
+            self.file(mapping.file.clone(), &mapping.path, || mapping.open(tgid));
+            files.push(mapping.file);
+        }
+        let _ = self.tell.send(News::Process(tgid, files));
+    }
+
+    /// Looks into a file unless it is known.
+    fn file(&mut self, id: FileId, path: &Path, open: impl FnOnce() -> std::io::Result<File>) {
+        if self.known.contains(&id) {
+            return;
+        }
+        let Ok(mut file) = open() else { return };
+        let mut bytes = Vec::new();
+        if file.read_to_end(&mut bytes).is_err() {
+            return;
+        }
+        let scan = scan(&bytes);
+        if self.known.len() >= MOST_FILES {
+            self.known.clear();
+        }
+        self.known.insert(id.clone());
+        let _ = self.tell.send(News::File {
+            id,
+            path: path.to_owned(),
+            file,
+            scan,
+        });
+    }
+}
