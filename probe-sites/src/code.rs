@@ -184,6 +184,32 @@ fn instruction_of(bytes: &[u8]) -> Instruction {
     }
 }
 
+/// Every return instruction of a function whose code is compiled without data in it, found by going
+/// through all of it; `None` if it is not code from one end to the other.
+pub(crate) fn returns(image: &Image<'_>, function: Symbol<'_>) -> Option<Vec<Site>> {
+    let size = usize::try_from(function.size).ok()?;
+    let code = image.code_at(function.address)?.get(..size)?;
+    let mut sites = Vec::new();
+    for decoded in Decoder::with_ip(64, code, function.address, DecoderOptions::NONE)
+        .iter()
+        .take(MAX_INSTRUCTIONS)
+    {
+        if decoded.is_invalid() {
+            return None;
+        }
+        if decoded.flow_control() == FlowControl::Return {
+            sites.push(Site {
+                file_offset: image.file_offset(decoded.ip())?,
+                address: decoded.ip(),
+                instruction: Instruction::Stepped,
+                stack_shift: Some(0),
+            });
+        }
+    }
+    let bounded = size <= MAX_INSTRUCTIONS.checked_mul(LONGEST)?;
+    (bounded && !sites.is_empty()).then_some(sites)
+}
+
 /// Explores functions of one file.
 pub(crate) struct Explorer<'a> {
     image: &'a Image<'a>,

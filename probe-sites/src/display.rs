@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Display, Formatter};
 
+use crate::go::GoOffsets;
 use crate::scan::{
     BuildId, Condition, ExitSite, Exits, Family, Function, Instruction, Library, Machine, Register,
     Scan, Site, Value, Why,
@@ -32,7 +33,30 @@ impl Display for Library {
         for function in &self.functions {
             write!(out, "\n  {function}")?;
         }
+        if let Some(go) = self.go {
+            write!(out, "\n  {go}")?;
+        }
         Ok(())
+    }
+}
+
+impl Display for GoOffsets {
+    fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
+        let Self {
+            conn,
+            descriptor,
+            goid,
+            parent_goid,
+            tcp_conn_type,
+        } = self;
+        write!(
+            out,
+            "tls.Conn.conn {conn:#x}, netFD.pfd.Sysfd {descriptor:#x}, g.goid {goid:#x}, g.parentGoid {parent_goid:#x}, "
+        )?;
+        match tcp_conn_type {
+            Some(address) => write!(out, "itab of *net.TCPConn {address:#x}"),
+            None => out.write_str("itab of *net.TCPConn not found"),
+        }
     }
 }
 
@@ -44,9 +68,18 @@ impl Display for Function {
             return write!(out, "goes on into {to}");
         }
         write!(out, "entry {}", self.entry.after(start))?;
+        let all_returns = |sites: &[ExitSite]| {
+            sites
+                .iter()
+                .map(|exit| exit.site)
+                .eq(self.returns.iter().copied())
+        };
         match &self.exits {
             Exits::Unneeded | Exits::Forwards(_) => Ok(()),
             Exits::Uretprobe(why) => write!(out, "; uretprobe ({why})"),
+            Exits::Sites(sites) if sites.len() > 3 && all_returns(sites) => {
+                write!(out, "; exit on each of {} returns (stepped)", sites.len())
+            }
             Exits::Sites(sites) => {
                 for (nth, exit) in sites.iter().enumerate() {
                     out.write_str(if nth == 0 { "; exit " } else { ", " })?;
@@ -95,7 +128,8 @@ impl Display for Condition {
         const NAMES: [&str; 16] = [
             "o", "no", "b", "ae", "e", "ne", "be", "a", "s", "ns", "p", "np", "l", "ge", "le", "g",
         ];
-        out.write_str(NAMES[usize::from(self.0 & 0xf)])
+        let name = NAMES.get(usize::from(self.0 & 0xf));
+        out.write_str(name.copied().unwrap_or_default())
     }
 }
 

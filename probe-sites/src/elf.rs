@@ -3,16 +3,19 @@
 //! Offsets and sizes come from a file that may be damaged or hostile: each is checked where it is
 //! used, and nothing is allocated by a number that the file merely claims.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 
 use goblin::container::{Container, Ctx, Endian};
 use goblin::elf::header::{EI_DATA, ELFDATA2LSB, EM_AARCH64, EM_X86_64, Header};
 use goblin::elf::program_header::{PF_X, PT_LOAD, PT_NOTE};
-use goblin::elf::reloc::{R_X86_64_GLOB_DAT, R_X86_64_JUMP_SLOT};
-use goblin::elf::section_header::{SHT_DYNSYM, SHT_NOBITS, SHT_NOTE, SHT_RELA, SHT_SYMTAB};
+use goblin::elf::reloc::{R_X86_64_GLOB_DAT, R_X86_64_JUMP_SLOT, R_X86_64_RELATIVE};
+use goblin::elf::section_header::{
+    SHF_COMPRESSED, SHT_DYNSYM, SHT_NOBITS, SHT_NOTE, SHT_RELA, SHT_SYMTAB,
+};
 use goblin::elf::sym::{STT_FUNC, Sym, Symtab};
-use goblin::elf::{Elf, ProgramHeader, RelocSection, SectionHeader};
-use memchr::memchr;
+use goblin::elf::{Elf, ProgramHeader, Reloc, RelocSection, SectionHeader};
+use memchr::{memchr, memmem};
 
 use crate::reason::Reason;
 use crate::scan::{BuildId, Machine};
@@ -22,6 +25,8 @@ use crate::scan::{BuildId, Machine};
 const MAX_HEADERS: usize = 4_096;
 /// Symbols looked at in one table at most; a browser with all its symbols has about one million.
 const MAX_SYMBOLS: usize = 8_000_000;
+/// Places of one pointer looked at, at most.
+const MAX_POINTERS: usize = 1_024;
 /// Notes looked at in one segment at most.
 const MAX_NOTES: usize = 64;
 
@@ -34,6 +39,8 @@ pub(crate) struct Image<'a> {
     segments: Vec<ProgramHeader>,
     sections: Vec<Section<'a>>,
     context: Ctx,
+    /// Pointers that the loader fills in: place and value before the file is moved.
+    pointers: OnceCell<HashMap<u64, u64>>,
 }
 
 /// One section, its name resolved.
@@ -41,9 +48,18 @@ pub(crate) struct Image<'a> {
 pub(crate) struct Section<'a> {
     pub(crate) name: &'a [u8],
     pub(crate) kind: u32,
+    pub(crate) address: u64,
+    flags: u64,
     offset: u64,
     size: u64,
     link: u32,
+}
+
+impl Section<'_> {
+    /// Whether its bytes are compressed (`SHF_COMPRESSED`).
+    pub(crate) fn compressed(self) -> bool {
+        self.flags & u64::from(SHF_COMPRESSED) != 0
+    }
 }
 
 /// A function that the file defines.
@@ -87,6 +103,7 @@ impl<'a> Image<'a> {
             segments: segments(bytes, &header, context)?,
             sections: Vec::new(),
             context,
+            pointers: OnceCell::new(),
         };
         image.sections = image.read_sections(&header);
         Ok(image)
@@ -110,6 +127,8 @@ impl<'a> Image<'a> {
         let section = |header: &SectionHeader| Section {
             name: string_at(names, header.sh_name).unwrap_or_default(),
             kind: header.sh_type,
+            address: header.sh_addr,
+            flags: header.sh_flags,
             offset: header.sh_offset,
             size: header.sh_size,
             link: header.sh_link,
@@ -207,23 +226,71 @@ impl<'a> Image<'a> {
     /// Slots of the global offset table, and the imported function that each will hold.
     pub(crate) fn imports(&self) -> HashMap<u64, &'a [u8]> {
         let symbols: Vec<&[u8]> = self.symbols(SHT_DYNSYM).map(|(_, name)| name).collect();
-        let mut slots = HashMap::new();
-        for section in self.sections.iter().filter(|s| s.kind == SHT_RELA) {
-            let Some(table) = self.data(*section) else {
-                continue;
-            };
-            let Ok(table) = RelocSection::parse(table, 0, table.len(), true, self.context) else {
-                continue;
-            };
-            for entry in table.iter().take(MAX_SYMBOLS) {
-                if matches!(entry.r_type, R_X86_64_JUMP_SLOT | R_X86_64_GLOB_DAT)
-                    && let Some(name) = symbols.get(entry.r_sym)
-                {
-                    slots.insert(entry.r_offset, *name);
-                }
-            }
-        }
-        slots
+        self.relocations()
+            .filter(|entry| matches!(entry.r_type, R_X86_64_JUMP_SLOT | R_X86_64_GLOB_DAT))
+            .filter_map(|entry| Some((entry.r_offset, *symbols.get(entry.r_sym)?)))
+            .collect()
+    }
+
+    fn relocations(&self) -> impl Iterator<Item = Reloc> {
+        self.sections
+            .iter()
+            .filter(|section| section.kind == SHT_RELA)
+            .filter_map(|section| {
+                let table = self.data(*section)?;
+                RelocSection::parse(table, 0, table.len(), true, self.context).ok()
+            })
+            .flat_map(|table| table.iter().take(MAX_SYMBOLS))
+    }
+
+    /// What the file has at an address, up to the end of the segment.
+    pub(crate) fn at(&self, address: u64) -> Option<&'a [u8]> {
+        self.loads().find_map(|(start, bytes, _)| {
+            let skip = usize::try_from(address.checked_sub(start)?).ok()?;
+            bytes.get(skip..).filter(|rest| !rest.is_empty())
+        })
+    }
+
+    fn pointers(&self) -> &HashMap<u64, u64> {
+        self.pointers.get_or_init(|| {
+            self.relocations()
+                .filter(|entry| entry.r_type == R_X86_64_RELATIVE)
+                .map(|entry| {
+                    let value = entry.r_addend.unwrap_or_default().cast_unsigned();
+                    (entry.r_offset, value)
+                })
+                .collect()
+        })
+    }
+
+    /// The pointer at an address, as it will be if the file is loaded where it says.
+    pub(crate) fn pointer_at(&self, address: u64) -> Option<u64> {
+        let relocated = self.pointers().get(&address).copied();
+        relocated.or_else(|| {
+            self.at(address)?
+                .first_chunk()
+                .map(|it| u64::from_le_bytes(*it))
+        })
+    }
+
+    /// Where data has a pointer to an address.
+    pub(crate) fn pointers_to(&self, address: u64) -> Vec<u64> {
+        let wanted = address.to_le_bytes();
+        let relocated = self.pointers().iter();
+        let relocated = relocated
+            .filter(|(_, to)| **to == address)
+            .map(|(at, _)| *at);
+        let written = self
+            .loads()
+            .filter(|(_, _, executable)| !executable)
+            .flat_map(|(start, bytes, _)| {
+                let places = memmem::find_iter(bytes, &wanted);
+                let places = places.filter_map(|at| u64::try_from(at).ok()?.checked_add(start));
+                places
+                    .filter(|at| at.is_multiple_of(8))
+                    .collect::<Vec<u64>>()
+            });
+        written.chain(relocated).take(MAX_POINTERS).collect()
     }
 
     /// The build id that the linker left in a note.

@@ -17,6 +17,19 @@ pub(crate) const SYSTEM_V: [Machine; 6] = [
     Machine::R9,
 ];
 
+/// Registers of arguments in Go's calling convention (`src/cmd/compile/abi-internal.md`).
+pub(crate) const GO: [Machine; 9] = [
+    Machine::RAX,
+    Machine::RBX,
+    Machine::RCX,
+    Machine::RDI,
+    Machine::RSI,
+    Machine::R8,
+    Machine::R9,
+    Machine::R10,
+    Machine::R11,
+];
+
 /// The first instruction of the function that the kernel emulates while `arguments` are still in
 /// their registers and every call passes it, once; else the function's first.
 ///

@@ -8,11 +8,15 @@
 //! arguments are still in place ([`Function::entry`]) and where the result is known
 //! ([`Function::exits`]). Each is proven by decoding the whole function, or not used.
 
-#![deny(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::arithmetic_side_effects
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
 )]
 
 mod code;
@@ -48,6 +52,7 @@ pub fn scan(file: &[u8]) -> Scan {
     };
     scan.machine = Some(image.machine);
     scan.build_id = image.build_id();
+    go::scan(&image, &mut scan);
     libraries::scan(&image, &mut scan);
     if scan.found.is_empty() && scan.reasons.is_empty() {
         let trace = content::trace(&image);

@@ -8,7 +8,7 @@ use crate::elf::{Image, Symbol};
 use crate::entry::{SYSTEM_V, entry};
 use crate::exits::exits;
 use crate::reason::Reason;
-use crate::scan::{Exits, Family, Function, Library, Role, Scan};
+use crate::scan::{Exits, Family, Function, Library, Machine, Role, Scan};
 
 /// Functions probed in one file at most; some programs carry two or three copies of a library.
 const MAX_FUNCTIONS: usize = 256;
@@ -94,6 +94,11 @@ pub(crate) fn scan(image: &Image<'_>, scan: &mut Scan) {
                 .entry(symbol.address)
                 .or_insert((name, *role, symbol));
         }
+    }
+    if image.machine != Machine::X86_64 {
+        let reason = Reason::Machine(image.machine);
+        scan.reasons.extend((!symbols.is_empty()).then_some(reason));
+        return;
     }
     let mut found: BTreeMap<Family, Vec<Function>> = BTreeMap::new();
     let listed = Listed {

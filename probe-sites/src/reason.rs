@@ -21,6 +21,8 @@ pub enum Reason {
     Stripped(Family),
     /// It has a TLS library that is known by name only.
     Unsupported(&'static str),
+    /// It was built with a version of Go whose calling convention or structures are not known.
+    GoVersion(String),
     /// A function that moves bytes is not among its symbols.
     Missing(Family, &'static str),
     /// A function's address is in no executable segment of the file.
@@ -46,6 +48,10 @@ impl Reason {
             Self::Unsupported(_) => {
                 "its connections are seen as ciphertext; observe the other side of them, or open an issue"
             }
+            Self::GoVersion(_) => {
+                "build it with Go 1.21 to 1.27, or with debugging information (without -ldflags=-w)"
+            }
+            Self::Missing(Family::Go, _) => "none is needed if the program does not use it",
             Self::Missing(..) => "use a build of the library that exports it",
             Self::Outside(_) | Self::NotCode(_) => {
                 "install the file again; if it is as its maker built it, report it with its build id"
@@ -69,6 +75,9 @@ impl fmt::Display for Reason {
                 write!(out, "{family} is in it, and its symbols are stripped")
             }
             Self::Unsupported(library) => write!(out, "{library} is in it, which is not probed"),
+            Self::GoVersion(version) => {
+                write!(out, "built with {version}, whose structures are not known")
+            }
             Self::Missing(family, name) => write!(out, "{family} without {name}"),
             Self::Outside(name) => write!(out, "{name} is outside of the file's code"),
             Self::NotCode(name) => write!(out, "what stands at {name} is not understood as code"),
