@@ -19,6 +19,7 @@ mod connections;
 mod copy;
 mod filters;
 mod functions;
+mod go;
 mod kernel;
 mod lifecycle;
 mod maps;

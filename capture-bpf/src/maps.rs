@@ -3,7 +3,7 @@
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf};
 use wirespan_capture_abi::{
-    Connection, Counter, Offsets, Session, SessionKey, Settings, Thread, Wish,
+    Connection, Counter, Offsets, Session, SessionKey, Settings, Thread, TlsCall, Wish,
 };
 
 /// Events for the reader.
@@ -21,6 +21,10 @@ pub static WISHES: HashMap<u64, Wish> = HashMap::with_max_entries(65_536, 0);
 /// TLS sessions. The one that was used longest ago gives way: most have no end that is seen.
 #[map]
 pub static SESSIONS: LruHashMap<SessionKey, Session> = LruHashMap::with_max_entries(65_536, 0);
+
+/// Calls of goroutines.
+#[map]
+pub static GO_CALLS: LruHashMap<SessionKey, TlsCall> = LruHashMap::with_max_entries(32_768, 0);
 
 /// What the reader wants of them.
 #[map]

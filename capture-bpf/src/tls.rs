@@ -7,15 +7,15 @@
 //!   and reads that much cleartext next, or writes cleartext and sends a record of that length next;
 //! - Go's connections lead to their descriptor (`go.rs`).
 
-use aya_ebpf::bindings::pt_regs;
+use aya_ebpf::bindings::{BPF_NOEXIST, pt_regs};
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::helpers::generated::{bpf_get_attach_cookie, bpf_ktime_get_ns};
 use aya_ebpf::macros::{tracepoint, uprobe, uretprobe};
 use aya_ebpf::programs::{ProbeContext, RetProbeContext, TracePointContext};
 use wirespan_capture_abi::Direction::{self, Received, Sent};
 use wirespan_capture_abi::{
-    Binding, Connection, Counter, EventKind, Header, Layer, Place, RECORD_OVERHEAD, Recipe, Session,
-    SessionKey, Thread, TlsCall, Wish, connection_flag, session_flag,
+    Binding, Connection, Counter, EventKind, Header, Layer, Place, RECORD_OVERHEAD, Recipe,
+    Session, SessionKey, Thread, TlsCall, Wish, connection_flag, session_flag,
 };
 
 use crate::calls::{self, Memory};
@@ -54,11 +54,13 @@ pub fn session(key: &SessionKey, flags: u32) -> Option<&'static mut Session> {
                 flags,
                 ..Session::default()
             };
-            if SESSIONS.insert(key, &fresh, 0).is_err() {
+            // Two goroutines may meet it at once: then the first one's is kept.
+            let _ = SESSIONS.insert(key, &fresh, u64::from(BPF_NOEXIST));
+            let Some(met) = SESSIONS.get_ptr_mut(key) else {
                 count(Counter::MapFull, 1);
                 return None;
-            }
-            SESSIONS.get_ptr_mut(key)?
+            };
+            met
         }
     };
     // SAFETY: a value of a map; libraries forbid that two threads use a session at once, and Go's
@@ -69,7 +71,9 @@ pub fn session(key: &SessionKey, flags: u32) -> Option<&'static mut Session> {
 /// A call on a session begins.
 #[inline(always)]
 fn begin(object: u64, buffer: u64, result: u64, direction: u32) {
-    let Some(thread) = calls::thread() else { return };
+    let Some(thread) = calls::thread() else {
+        return;
+    };
     // SAFETY: a value of a map; only the fields of this call are read.
     let known = unsafe { SESSIONS.get(key(object)) };
     thread.tls = TlsCall {
@@ -87,7 +91,9 @@ fn begin(object: u64, buffer: u64, result: u64, direction: u32) {
 /// A handshake begins, or goes on.
 #[inline(always)]
 fn begin_handshake(object: u64) {
-    let Some(thread) = calls::thread() else { return };
+    let Some(thread) = calls::thread() else {
+        return;
+    };
     session(&key(object), session_flag::BEGINNING);
     // A call that moves bytes may do the handshake first.
     if thread.tls.object != object {
@@ -327,7 +333,13 @@ pub fn covers(
 /// A session whose socket is not known has moved `len` bytes of cleartext: was it the socket that
 /// the thread received from last?
 #[inline(always)]
-fn adjoin(thread: &mut Thread, key: &SessionKey, session: &mut Session, direction: u32, len: u32) {
+pub fn adjoin(
+    thread: &mut Thread,
+    key: &SessionKey,
+    session: &mut Session,
+    direction: u32,
+    len: u32,
+) {
     let adjacent = &mut thread.adjacent;
     adjacent.watch = 1;
     if direction == Sent as u32 {
@@ -408,21 +420,36 @@ pub fn tls_read(ctx: ProbeContext) -> u32 {
 /// SSL_write_ex(ssl, buf, num, *written), SSL_write_early_data
 #[uprobe]
 pub fn tls_write_ex(ctx: ProbeContext) -> u32 {
-    begin(argument(&ctx, 0), argument(&ctx, 1), argument(&ctx, 3), Sent as u32);
+    begin(
+        argument(&ctx, 0),
+        argument(&ctx, 1),
+        argument(&ctx, 3),
+        Sent as u32,
+    );
     0
 }
 
 /// SSL_read_ex(ssl, buf, num, *readbytes), SSL_read_early_data
 #[uprobe]
 pub fn tls_read_ex(ctx: ProbeContext) -> u32 {
-    begin(argument(&ctx, 0), argument(&ctx, 1), argument(&ctx, 3), Received as u32);
+    begin(
+        argument(&ctx, 0),
+        argument(&ctx, 1),
+        argument(&ctx, 3),
+        Received as u32,
+    );
     0
 }
 
 /// SSL_write_ex2(ssl, buf, num, flags, *written)
 #[uprobe]
 pub fn tls_write_ex2(ctx: ProbeContext) -> u32 {
-    begin(argument(&ctx, 0), argument(&ctx, 1), argument(&ctx, 4), Sent as u32);
+    begin(
+        argument(&ctx, 0),
+        argument(&ctx, 1),
+        argument(&ctx, 4),
+        Sent as u32,
+    );
     0
 }
 

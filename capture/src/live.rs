@@ -162,6 +162,7 @@ impl Live {
     /// Detaches, reads what is left, and ends all connections.
     pub fn finish(mut self, sink: &mut dyn Sink, tap: &mut dyn Tap) -> (Stats, Ledger, Losses) {
         let losses = self.kernel.tables.losses();
+        self.probes = None;
         self.kernel.detach();
         for _ in 0..=self.kernel.ring_bytes() as usize / BATCH {
             if self.read(sink, tap) < BATCH {

@@ -46,13 +46,14 @@ fn points(library: &Library, cookies: bool) -> Vec<Point> {
         }
         let mut start = function.entry.file_offset;
         if let Some(exit) = exit {
-            match ends(function, exit, cookies) {
-                Some(ends) => exits.extend(ends),
-                None => {
+            match (ends(function, exit, cookies), exit.returned) {
+                (Some(ends), _) => exits.extend(ends),
+                (None, Some(returned)) => {
                     // One trap serves both.
                     start = function.start.file_offset;
-                    exits.push(point(exit.returned, start));
+                    exits.push(point(returned, start));
                 }
+                (None, None) => continue,
             }
         }
         entries.push(point(entry, start));
@@ -76,26 +77,38 @@ struct Exit {
     here: &'static str,
     /// At another place, with a recipe; none if the result does not matter.
     elsewhere: Option<&'static str>,
-    /// As a uretprobe.
-    returned: &'static str,
+    /// As a uretprobe, where that may be.
+    returned: Option<&'static str>,
 }
 
 const MOVED: Option<Exit> = Some(Exit {
     here: "tls_return",
     elsewhere: Some("tls_branch"),
-    returned: "tls_returned",
+    returned: Some("tls_returned"),
+});
+
+/// Go moves stacks: a return address that was replaced would crash it.
+const GO: Option<Exit> = Some(Exit {
+    here: "go_return",
+    elsewhere: None,
+    returned: None,
 });
 
 const HANDSHAKE: Option<Exit> = Some(Exit {
     here: "tls_handshake_return",
     elsewhere: None,
-    returned: "tls_handshake_returned",
+    returned: Some("tls_handshake_returned"),
 });
 
 /// The programs for a function: at its beginning and at its end.
 fn programs(family: Family, role: Role) -> Option<(&'static str, Option<Exit>)> {
     if family == Family::Go {
-        return None;
+        return match role {
+            Role::Write => Some(("go_write", GO)),
+            Role::Read => Some(("go_read", GO)),
+            Role::Shutdown => Some(("go_close", None)),
+            _ => None,
+        };
     }
     match role {
         Role::Write => Some(("tls_write", MOVED)),
