@@ -11,6 +11,7 @@ use iced_x86::{
 };
 
 use crate::elf::{Image, Symbol};
+use crate::reason::Reason;
 use crate::scan::{Condition, Instruction, Site};
 
 /// Instructions of one function looked at, at most.
@@ -373,6 +374,21 @@ impl<'a> Explorer<'a> {
             return None;
         }
         self.imports.get(&decoded.ip_rel_memory_address()).copied()
+    }
+
+    /// The first instruction of an explored function, and its place.
+    ///
+    /// # Errors
+    ///
+    /// Where the file has no code there, or what it has is none.
+    pub(crate) fn start(&self, flow: &Flow, name: &'static str) -> Result<Site, Reason> {
+        if self.image.code_at(flow.start).is_none() {
+            return Err(Reason::Outside(name));
+        }
+        let first = flow.steps.get(&flow.start);
+        first
+            .and_then(|first| self.site(first))
+            .ok_or(Reason::NotCode(name))
     }
 
     /// A place for a probe.

@@ -60,3 +60,41 @@ pub fn scan(file: &[u8]) -> Scan {
     }
     scan
 }
+
+/// Body of the fuzz target `probe_sites`: scans, prints, and looks whether sites are what they are
+/// said to be.
+#[doc(hidden)]
+pub fn fuzz_scan(file: &[u8]) {
+    let scan = scan(file);
+    let _ = scan.to_string();
+    let sites = scan.found.iter().flat_map(|library| &library.functions);
+    let sites = sites.flat_map(|function| {
+        let exits = match &function.exits {
+            Exits::Sites(exits) => exits.as_slice(),
+            _ => &[],
+        };
+        let exits = exits.iter().map(|exit| &exit.site);
+        exits
+            .chain(&function.returns)
+            .chain([&function.start, &function.entry])
+    });
+    for site in sites {
+        let at = usize::try_from(site.file_offset).ok();
+        let code = at.and_then(|at| file.get(at..)).unwrap_or_default();
+        let first = code.first().copied();
+        assert!(
+            match site.instruction {
+                Instruction::Nop => first == Some(0x90),
+                Instruction::Push => matches!(first, Some(0x41 | 0x50..=0x57)),
+                Instruction::Call => first == Some(0xe8),
+                Instruction::Jump => matches!(first, Some(0xe9 | 0xeb)),
+                Instruction::Branch(_) => matches!(first, Some(0x0f | 0x70..=0x7f)),
+                Instruction::Stepped => first.is_some(),
+            },
+            "{site:?} is not there"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests;

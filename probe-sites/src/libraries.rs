@@ -182,8 +182,7 @@ impl Listed<'_> {
         symbol: Symbol<'_>,
     ) -> Result<Function, Reason> {
         let flow = self.explorer.explore(symbol);
-        let first = flow.steps.get(&flow.start).ok_or(Reason::NotCode(name))?;
-        let start = self.explorer.site(first).ok_or(Reason::Outside(name))?;
+        let start = self.explorer.start(&flow, name)?;
         let arguments = SYSTEM_V.get(..usize::from(role.arguments()));
         let mut entry = entry(&self.explorer, &flow, arguments.unwrap_or(&SYSTEM_V))
             .ok_or(Reason::NotCode(name))?;

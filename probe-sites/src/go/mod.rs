@@ -91,8 +91,7 @@ fn function(
     symbol: Symbol<'_>,
 ) -> Result<Function, Reason> {
     let flow = explorer.explore(symbol);
-    let first = flow.steps.get(&flow.start).ok_or(Reason::NotCode(name))?;
-    let start = explorer.site(first).ok_or(Reason::Outside(name))?;
+    let start = explorer.start(&flow, name)?;
     let arguments = GO.get(..usize::from(role.arguments())).unwrap_or(&GO);
     let entry = entry(explorer, &flow, arguments).ok_or(Reason::NotCode(name))?;
     let returns = crate::code::returns(image, symbol);

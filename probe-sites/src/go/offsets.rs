@@ -25,7 +25,12 @@ pub struct GoOffsets {
 
 /// The layouts of released versions on 64-bit machines: first minor version, `goid`, `parentGoid`.
 /// The others have not changed since Go 1.9.
-const LAYOUTS: [(u16, u16, u16); 3] = [(21, 152, 272), (23, 160, 280), (26, 152, 280)];
+const LAYOUTS: [(u16, u16, u16); 4] = [
+    (21, 152, 272),
+    (23, 160, 280),
+    (25, 152, 272),
+    (26, 152, 280),
+];
 /// The newest minor version that the table holds for.
 const NEWEST: u16 = 27;
 
@@ -72,9 +77,10 @@ mod tests {
     use super::*;
     use crate::go::build_info;
 
-    /// Programs with debugging information in a folder, such as `probe-sites/tests/go-programs.sh` builds.
+    /// Over a folder of programs, some of them with debugging information; how to make them is in
+    /// `docs/TLS.md`.
     #[test]
-    fn the_layouts_are_those_of_debugging_information() {
+    fn layouts_and_functions_are_those_of_debugging_information() {
         let Some(folder) = std::env::var_os("WIRESPAN_GO_PROGRAMS") else {
             eprintln!("skipped: WIRESPAN_GO_PROGRAMS names no folder of Go programs");
             return;
@@ -89,6 +95,17 @@ mod tests {
                 continue;
             };
             let version = build_info::version(&image).unwrap();
+            let scan = crate::scan(&file);
+            for function in scan.found.iter().flat_map(|library| &library.functions) {
+                let mut symbols = image.functions();
+                let by_name = symbols.find(|symbol| symbol.name == function.name.as_bytes());
+                if let Some(symbol) = by_name {
+                    assert_eq!(
+                        symbol.address, function.start.address,
+                        "{version} {function}"
+                    );
+                }
+            }
             if let Some(offsets) = dwarf::offsets(&image) {
                 assert_eq!(by_version(minor(&version)), Some(offsets), "{version}");
                 compared += 1;

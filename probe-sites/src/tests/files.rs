@@ -1,0 +1,194 @@
+//! Whole files: what is said of those without sites, and of damaged ones.
+
+use iced_x86::code_asm::*;
+use proptest::prelude::*;
+
+use super::fixture::{CODE, Fixture};
+use super::go_programs::go_program;
+use crate::scan::{Exits, Family, Machine};
+use crate::{Reason, fuzz_scan, scan};
+
+fn stub(a: &mut CodeAssembler) {
+    a.push(rbx).unwrap();
+    a.pop(rbx).unwrap();
+    a.ret().unwrap();
+}
+
+/// A library with most kinds of code in it.
+fn library() -> Fixture {
+    let mut fixture = Fixture::of("SSL_read", |a| {
+        let mut out = a.create_label();
+        a.sub(rsp, 0x18).unwrap();
+        a.test(edx, edx).unwrap();
+        a.js(out).unwrap();
+        a.call(CODE).unwrap();
+        a.test(eax, eax).unwrap();
+        a.jle(out).unwrap();
+        a.mov(eax, dword_ptr(rsp + 8)).unwrap();
+        a.set_label(&mut out).unwrap();
+        a.add(rsp, 0x18).unwrap();
+        a.ret().unwrap();
+        a.jmp(qword_ptr(rax * 8 + 0x60_0000)).unwrap();
+    });
+    let size = fixture.code.len() as u64;
+    fixture.functions.push(("SSL_write", 4, size - 4));
+    fixture.functions.push(("gnutls_record_recv", 9, size - 9));
+    fixture
+}
+
+#[test]
+fn no_elf_file_and_no_tls_are_reasons_with_remedies() {
+    assert_eq!(scan(b"#!/bin/sh\n").reasons, [Reason::NotElf]);
+    assert_eq!(scan(b"").reasons, [Reason::NotElf]);
+    assert_eq!(
+        scan(b"\x7fELF\x02\x01").reasons,
+        [Reason::Damaged("ELF header")]
+    );
+    let plain = Fixture::of("main", stub).scan();
+    assert_eq!(plain.reasons, [Reason::NoTls]);
+    assert!(plain.to_string().contains("→ its TLS may be in a library"));
+}
+
+#[test]
+fn a_library_without_one_of_its_main_functions_says_so() {
+    let scan = Fixture::of("SSL_read", stub).scan();
+    assert_eq!(
+        scan.reasons,
+        [Reason::Missing(Family::OpenSsl, "SSL_write")]
+    );
+}
+
+#[test]
+fn a_library_for_another_machine_is_not_decoded() {
+    let mut fixture = Fixture::of("SSL_read", stub);
+    fixture.machine = 183;
+    let scan = fixture.scan();
+    assert_eq!(scan.reasons, [Reason::Machine(Machine::Aarch64)]);
+    assert!(scan.found.is_empty());
+}
+
+#[test]
+fn a_symbol_outside_of_the_code_is_named() {
+    let mut fixture = Fixture::of("SSL_read", stub);
+    fixture.functions.push(("SSL_write", 0x10_0000, 16));
+    assert!(
+        fixture
+            .scan()
+            .reasons
+            .contains(&Reason::Outside("SSL_write"))
+    );
+}
+
+#[test]
+fn bytes_that_are_no_code_are_named() {
+    let scan = Fixture::of("SSL_read", |a| a.db(&[0x06, 0x06]).unwrap()).scan();
+    assert!(
+        scan.reasons.contains(&Reason::NotCode("SSL_read")),
+        "{scan}"
+    );
+}
+
+#[test]
+fn relatives_of_openssl_are_told_apart_by_what_only_they_have() {
+    for (mark, family) in [
+        ("SSL_CTX_set_custom_verify", Family::BoringSsl),
+        ("SSL_CTX_load_verify_mem", Family::LibreSsl),
+        ("SSL_CTX_new", Family::OpenSsl),
+    ] {
+        let mut fixture = Fixture::of("SSL_read", stub);
+        fixture.functions.push((mark, 1, 1));
+        assert_eq!(fixture.scan().found[0].family, family);
+    }
+}
+
+#[test]
+fn a_stripped_library_is_known_by_its_constants() {
+    let mut fixture = Fixture::of("main", stub);
+    fixture.data = b"....../src/ssl/ssl_lib.cc\0".to_vec();
+    fixture.sections.push((".rodata", 0..fixture.data.len()));
+    assert_eq!(
+        fixture.scan().reasons,
+        [Reason::Stripped(Family::BoringSsl)]
+    );
+}
+
+#[test]
+fn versions_are_read_from_constants() {
+    let mut fixture = library();
+    fixture.data = b"enable OpenSSL 3.0 provider\0OpenSSL 1.1.1w  11 Sep 2023\0".to_vec();
+    fixture.sections.push((".rodata", 0..fixture.data.len()));
+    let found = fixture.scan().found;
+    assert_eq!(found[0].version.as_deref(), Some("1.1.1w"));
+}
+
+#[test]
+fn an_endless_function_is_given_up() {
+    // A jump to the next instruction, 100,000 times.
+    let fixture = Fixture::of("SSL_read", |a| a.db(&[0xeb, 0].repeat(100_000)).unwrap());
+    let function = fixture.function();
+    assert!(matches!(function.exits, Exits::Uretprobe(_)));
+}
+
+#[test]
+fn no_damaged_byte_makes_it_panic() {
+    for file in [library().file(), go_program().file()] {
+        let tables = file.len() - 0x800..file.len();
+        let places = (0..0x200).chain(0x1000..0x1100).chain(tables);
+        for at in places {
+            for value in [0xff, file[at] ^ 1] {
+                let mut damaged = file.clone();
+                damaged[at] = value;
+                fuzz_scan(&damaged);
+            }
+        }
+    }
+}
+
+#[test]
+fn no_file_that_is_cut_off_makes_it_panic() {
+    for file in [library().file(), go_program().file()] {
+        for end in (0..file.len()).step_by(61) {
+            fuzz_scan(&file[..end]);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Several words of the file are replaced by numbers that are large, or near something.
+    #[test]
+    fn no_hostile_numbers_make_it_panic(
+        go: bool,
+        changes in prop::collection::vec((any::<prop::sample::Index>(), 0_u64..0x2000, 0_u8..6), 1..6)
+    ) {
+        let mut file = if go { go_program().file() } else { library().file() };
+        for (place, number, kind) in changes {
+            let at = place.index(file.len() / 8 - 1) * 8;
+            let number = match kind {
+                0 => number,
+                1 => u64::MAX - number,
+                2 => CODE + number,
+                3 => number << 32 | number,
+                4 => i64::MAX as u64 - number,
+                _ => 0x60_0000 + number,
+            };
+            file[at..at + 8].copy_from_slice(&number.to_le_bytes());
+        }
+        fuzz_scan(&file);
+    }
+
+    /// Code of random bytes behind a function's symbol.
+    #[test]
+    fn no_random_code_makes_it_panic(code in prop::collection::vec(any::<u8>(), 1..600)) {
+        let mut fixture = Fixture::new(code);
+        let size = fixture.code.len() as u64;
+        fixture.functions = vec![("SSL_read", 0, size), ("SSL_write_ex", size / 2, size)];
+        fuzz_scan(&fixture.file());
+    }
+
+    #[test]
+    fn no_random_bytes_make_it_panic(rest in prop::collection::vec(any::<u8>(), 0..400)) {
+        fuzz_scan(&[b"\x7fELF\x02\x01\x01".as_slice(), &rest].concat());
+    }
+}

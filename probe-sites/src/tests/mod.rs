@@ -1,0 +1,6 @@
+mod entries;
+mod exit_sites;
+mod files;
+mod fixture;
+mod go_programs;
+mod paths;
