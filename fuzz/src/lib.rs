@@ -9,6 +9,7 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("engine_ops", wirespan_testkit::fuzz_engine_ops),
     ("pcap", wirespan_replay::fuzz_capture),
     ("btf", wirespan_capture::btf::fuzz_btf),
+    ("probe_sites", wirespan_probe_sites::fuzz_scan),
     ("http", parser::<wirespan_http::Http>),
     ("h2", parser::<wirespan_grpc::Http2>),
     ("mysql", parser::<wirespan_mysql::MySql>),

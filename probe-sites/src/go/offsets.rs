@@ -65,11 +65,15 @@ fn by_version(minor: Option<u16>) -> Option<GoOffsets> {
     })
 }
 
-/// The `24` of `go1.24.3`, `go1.24rc1` or `go1.24 X:experiment`; `None` for a development version.
+/// The `24` of `go1.24.3`, `go1.24rc1` or `go1.24 X:experiment`; `None` for a development version,
+/// as `devel go1.25-…` or `go1.25-20250209-RC00`, which may have the layouts of either neighbour.
 fn minor(version: &str) -> Option<u16> {
     let rest = version.strip_prefix("go1.")?;
     let end = rest.find(|c: char| !c.is_ascii_digit());
-    rest.get(..end.unwrap_or(rest.len()))?.parse().ok()
+    let (digits, rest) = rest.split_at_checked(end.unwrap_or(rest.len()))?;
+    let released = [".", "rc", " "];
+    let known = rest.is_empty() || released.iter().any(|it| rest.starts_with(it));
+    digits.parse().ok().filter(|_| known)
 }
 
 #[cfg(test)]
@@ -120,5 +124,6 @@ mod tests {
         assert_eq!(minor("go1.27rc1"), Some(27));
         assert_eq!(minor("go1.21.13 X:boringcrypto"), Some(21));
         assert_eq!(minor("devel go1.28-1234abc"), None);
+        assert_eq!(minor("go1.25-20250209-RC00 cl/724970549"), None);
     }
 }

@@ -5,7 +5,7 @@ use iced_x86::code_asm::CodeAssembler;
 use crate::scan::{Function, Scan};
 
 /// Where the code is in the file, and where it is loaded: a difference as real files have.
-pub(super) const CODE_OFFSET: u64 = 0x1000;
+pub(super) const CODE_OFFSET: u64 = 0x200;
 pub(super) const CODE: u64 = 0x40_1000;
 const DATA: u64 = 0x60_0000;
 
@@ -51,7 +51,7 @@ impl Fixture {
         let mut file = vec![0; 64 + 2 * 56];
         file.resize(CODE_OFFSET as usize, 0);
         file.extend(&self.code);
-        file.resize(file.len().next_multiple_of(0x1000), 0);
+        file.resize(file.len().next_multiple_of(16), 0);
         let data_offset = file.len();
         file.extend(&self.data);
         let (symbols, strings) = self.symbols();
