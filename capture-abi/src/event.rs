@@ -126,7 +126,7 @@ pub enum Role {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Tuple {
-    /// Address of the observed socket; IPv4 in the first four bytes; network order.
+    /// Address of the observed socket, in network order; IPv4 as a mapped address of IPv6.
     pub local: [u8; 16],
     /// Address of the peer.
     pub remote: [u8; 16],

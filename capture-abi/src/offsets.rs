@@ -1,7 +1,7 @@
 //! Where the running kernel keeps the few fields that the programs read: found in its BTF by the
 //! loader, written into the programs as a constant.
 
-/// Byte offsets of fields, and values of enumerators, in the running kernel.
+/// Byte offsets of fields, values of enumerators and numbers of parameters in the running kernel.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Offsets {
@@ -81,6 +81,8 @@ pub struct Offsets {
     pub iter_iovec_value: u32,
     /// `ITER_UBUF`; `u32::MAX` before Linux 6.0.
     pub iter_ubuf_value: u32,
+    /// How many parameters `tcp_recvmsg` has; 0 where that is not known.
+    pub tcp_recvmsg_parameters: u32,
     /// `unix_sock.peer`.
     pub unix_peer: u32,
     /// `unix_sock.addr`.

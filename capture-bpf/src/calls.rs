@@ -10,29 +10,44 @@ use wirespan_capture_abi::{
 };
 
 use crate::connections;
-use crate::copy::{self, Moved, Shape};
+use crate::copy::{self, Moved, Source};
 use crate::filters;
 use crate::kernel::{self, INET, INET6, UNIX};
 use crate::maps::{CONNECTIONS, THREADS, count, settings};
 use crate::tls;
 
-/// Bit of [`Thread::call`]: bytes are received.
+/// Bit of [`Thread::call`]: bytes are received. Above it, a [`Shape`].
 const RECEIVED: u32 = 1;
+
+/// How a call describes its memory.
+#[derive(Clone, Copy, Eq, PartialEq)]
+pub struct Shape(u32);
+
+impl Shape {
+    /// Not in user memory.
+    pub const NOTHING: Self = Self(0);
+    /// A buffer.
+    pub const BUFFER: Self = Self(2);
+    /// Vectors, or messages with vectors each.
+    pub const VECTORS: Self = Self(4);
+}
 
 /// Where a call has its bytes.
 #[derive(Clone, Copy)]
 pub struct Memory {
-    /// Address in user memory.
+    pub shape: Shape,
+    /// Address of a buffer, of vectors, or of messages.
     pub address: u64,
     /// Bytes of a buffer; number of vectors or messages.
     pub count: u64,
-    /// Bytes of the first vector to pass over.
+    /// Bytes to pass over.
     pub offset: u64,
 }
 
 impl Memory {
     /// Bytes that never are in user memory.
     pub const NONE: Self = Self {
+        shape: Shape::NOTHING,
         address: 0,
         count: 0,
         offset: 0,
@@ -121,10 +136,11 @@ fn note(thread: &mut Thread, sock: u64, direction: Direction, memory: Memory) {
     thread.offset = memory.offset;
     thread.before = moved;
     thread.other = other;
-    thread.call = match direction {
-        Direction::Sent => 0,
-        Direction::Received => RECEIVED,
-    };
+    thread.call = memory.shape.0
+        | match direction {
+            Direction::Sent => 0,
+            Direction::Received => RECEIVED,
+        };
     // SAFETY: has no requirements.
     thread.time = unsafe { bpf_ktime_get_ns() };
     thread.sock = sock;
@@ -198,39 +214,34 @@ pub fn took(sock: u64, copied: i64) {
     }
     let offset = thread.offset;
     thread.offset = offset + (copied as u64 - fresh);
-    moved(
-        thread,
-        sock,
-        Direction::Received,
-        Shape::KernelVectors,
-        fresh,
-    );
+    moved(thread, sock, Source::KernelVectors, fresh);
     thread.offset = offset;
     thread.before = now;
 }
 
-/// The call of the current thread returns, having moved `returned` bytes: a length, or an error if
-/// it is negative.
+/// The call of the current thread returns, having moved `returned` bytes or messages: or an error
+/// if it is negative.
 #[inline(always)]
-pub fn finish(shape: Shape, returned: i64) {
+pub fn finish(source: Source, returned: i64) {
     let Some(thread) = current() else { return };
     let sock = thread.sock;
     thread.sock = 0;
     if returned <= 0 {
         return;
     }
-    if thread.call & RECEIVED != 0 {
-        moved(thread, sock, Direction::Received, shape, returned as u64);
-    } else {
-        moved(thread, sock, Direction::Sent, shape, returned as u64);
-    }
+    let total = match source {
+        Source::Messages => copy::message_bytes(thread.memory, returned as u64),
+        _ => returned as u64,
+    };
+    moved(thread, sock, source, total);
 }
 
 #[inline(always)]
-fn moved(thread: &mut Thread, sock: u64, direction: Direction, shape: Shape, returned: u64) {
-    let total = match shape {
-        Shape::Messages => copy::message_bytes(thread.memory, returned),
-        _ => returned,
+fn moved(thread: &mut Thread, sock: u64, source: Source, total: u64) {
+    let direction = if thread.call & RECEIVED == 0 {
+        Direction::Sent
+    } else {
+        Direction::Received
     };
     if matches!(direction, Direction::Received)
         && kernel::family(sock) != UNIX
@@ -244,7 +255,15 @@ fn moved(thread: &mut Thread, sock: u64, direction: Direction, shape: Shape, ret
     };
     let position = connections::advance(sock, connection, direction, total);
     let is_first = position == 0 && connection.tuple.midstream == 0;
-    if tls::covers(thread, sock, connection, direction, shape, is_first) {
+    let memory = Memory {
+        shape: Shape(thread.call & !RECEIVED),
+        address: thread.memory,
+        count: thread.count,
+        offset: thread.offset,
+    };
+    if tls::covers(
+        thread, sock, connection, direction, source, memory, is_first,
+    ) {
         return;
     }
     let other = other(thread, sock, connection, direction);
@@ -262,18 +281,13 @@ fn moved(thread: &mut Thread, sock: u64, direction: Direction, shape: Shape, ret
         other,
         ..Header::default()
     };
-    let memory = Memory {
-        address: thread.memory,
-        count: thread.count,
-        offset: thread.offset,
-    };
     let moved = Moved {
         header,
         total,
         from,
         until,
     };
-    copy::data(&raw mut thread.walk, shape, memory, moved);
+    copy::data(&raw mut thread.walk, source, memory, moved);
 }
 
 /// How far the other stream had come: for bytes sent when the call began, for bytes received now.

@@ -19,6 +19,12 @@ pub fn of(sock: u64, direction: Direction, moved: u64) -> Option<&'static mut Co
         Some(known) if is_same(sock, known) => known,
         _ => adopt(sock, direction, moved)?,
     };
+    introduced(sock, known)
+}
+
+/// A connection, if it is to be observed; the reader knows of it.
+#[inline(always)]
+fn introduced(sock: u64, known: *mut Connection) -> Option<&'static mut Connection> {
     // SAFETY: a value of a map; other processors may write to it at the same time, each field by
     // itself.
     let connection = unsafe { &mut *known };
@@ -66,21 +72,9 @@ fn split(number: u64) -> [u32; 2] {
 /// Takes up a connection that was just established.
 #[inline(always)]
 pub fn establish(sock: u64, family: u16, role: Role) {
-    let base = if family == UNIX {
-        split(kernel::inode_number(sock))
-    } else {
-        [
-            kernel::sequence(sock, Direction::Sent),
-            kernel::sequence(sock, Direction::Received),
-        ]
-    };
-    let Some(connection) = insert(sock, kernel::tuple(sock, family, role), base) else {
-        return;
-    };
-    // SAFETY: as above.
-    let connection = unsafe { &mut *connection };
-    if connection.flags & connection_flag::IGNORED == 0 {
-        announce(sock, connection);
+    let tuple = kernel::tuple(sock, family, role);
+    if let Some(known) = insert(sock, tuple, here(sock, family)) {
+        introduced(sock, known);
     }
 }
 
@@ -98,12 +92,8 @@ fn adopt(sock: u64, direction: Direction, moved: u64) -> Option<*mut Connection>
     };
     let mut tuple = kernel::tuple(sock, family, role);
     tuple.midstream = 1;
-    let mut base = split(kernel::inode_number(sock));
+    let mut base = here(sock, family);
     if family != UNIX {
-        base = [
-            kernel::sequence(sock, Direction::Sent),
-            kernel::sequence(sock, Direction::Received),
-        ];
         match direction {
             Direction::Sent => base[0] = base[0].wrapping_sub(moved as u32),
             Direction::Received => base[1] = base[1].wrapping_sub(moved as u32),
@@ -112,10 +102,23 @@ fn adopt(sock: u64, direction: Direction, moved: u64) -> Option<*mut Connection>
     insert(sock, tuple, base)
 }
 
+/// [`Connection::base`] of a connection that is met where it is now.
+#[inline(always)]
+fn here(sock: u64, family: u16) -> [u32; 2] {
+    if family == UNIX {
+        split(kernel::inode_number(sock))
+    } else {
+        [
+            kernel::sequence(sock, Direction::Sent),
+            kernel::sequence(sock, Direction::Received),
+        ]
+    }
+}
+
 #[inline(always)]
 fn insert(sock: u64, tuple: Tuple, base: [u32; 2]) -> Option<*mut Connection> {
-    let settings = settings()?;
-    let mut connection = Connection {
+    // The filters, whose epochs begin with one, have not been asked.
+    let connection = Connection {
         // SAFETY: has no requirements.
         born: unsafe { bpf_ktime_get_ns() },
         end: [u64::MAX; 2],
@@ -123,7 +126,6 @@ fn insert(sock: u64, tuple: Tuple, base: [u32; 2]) -> Option<*mut Connection> {
         tuple,
         ..Connection::default()
     };
-    judge(&mut connection, settings.epoch, settings.filters);
     if CONNECTIONS.insert(sock, &connection, 0).is_err() {
         count(Counter::MapFull, 1);
         return None;

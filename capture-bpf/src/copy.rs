@@ -6,9 +6,8 @@ use wirespan_capture_abi::{
     Counter, Direction, Header, LARGEST_PAYLOAD, PAYLOAD_CLASSES, Walk, flag,
 };
 
-use crate::calls::Memory;
-use crate::functions::BUFFER;
-use crate::kernel;
+use crate::calls::{Memory, Shape};
+use crate::kernel::{self, Plain};
 use crate::maps::{EVENTS, count, settings};
 
 /// A field of a [`Walk`], read from the map each time.
@@ -28,28 +27,22 @@ macro_rules! set {
     }};
 }
 
-/// How a call describes its memory.
+/// Where the vectors of a call are. Known to each program, unlike the shape of a call's memory.
 #[derive(Clone, Copy, Eq, PartialEq)]
-pub enum Shape {
-    /// Vectors (`struct iovec`) in user memory.
+pub enum Source {
+    /// In user memory (`struct iovec`).
     Vectors,
-    /// Vectors in kernel memory, which point to user memory; or a buffer, with [`BUFFER`].
+    /// In kernel memory. They point to user memory.
     KernelVectors,
-    /// A buffer.
-    Buffer,
-    /// Messages with vectors each (`struct mmsghdr`).
+    /// In messages (`struct mmsghdr`), all of it in user memory.
     Messages,
-    /// None that could be read.
-    Nothing,
 }
 
 /// Pieces of one call that are submitted one by one; what is beyond is counted.
-const STEPS: u32 = 16;
-/// Vectors of one call that are gathered in one event, in a short record and in a long one; what is
-/// beyond is counted.
-const FEW: u32 = 16;
-const MANY: u32 = 64;
-/// Room of these records. A call's bytes may take half of it: so the verifier sees that none can end
+const PIECES: u32 = 32;
+/// Vectors of one call that are gathered in one event; what is beyond is counted.
+const VECTORS: u32 = 64;
+/// Room of such an event. A call's bytes may take half of it: so the verifier sees that none can end
 /// outside.
 const SHORT: usize = 1_024;
 const LONG: usize = 8_192;
@@ -65,13 +58,8 @@ struct Record<const N: usize> {
     payload: [u8; N],
 }
 
-/// `struct iovec`.
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct Vector {
-    base: u64,
-    len: u64,
-}
+/// `struct iovec`: address and length.
+type Vector = [u64; 2];
 
 /// `struct mmsghdr`, as far as it is needed.
 #[repr(C)]
@@ -86,6 +74,7 @@ struct Message {
     len: u32,
     padding: u32,
 }
+impl Plain for Message {}
 
 /// Whether the reader is to be woken: when what waits for it passes a multiple of the threshold.
 #[inline(always)]
@@ -185,41 +174,33 @@ pub fn message_bytes(address: u64, messages: u64) -> u64 {
             break;
         }
         let at = address + u64::from(n) * size_of::<Message>() as u64;
-        if let Some(message) = read_user::<Message>(at) {
-            total += u64::from(message.len);
-        }
+        total += u64::from(read_user::<Message>(at).len);
     }
     total
 }
 
-/// Address of the first byte of a call's memory.
+/// Address of the first byte of a call's memory; 0 where that is not known.
 #[inline(always)]
-pub fn first_byte(shape: Shape, memory: Memory) -> Option<u64> {
-    if memory.address == 0 {
-        return None;
+pub fn first_byte(source: Source, memory: Memory) -> u64 {
+    if memory.shape == Shape::BUFFER {
+        return memory.address + memory.offset;
     }
-    if matches!(shape, Shape::Buffer) || memory.count & BUFFER != 0 {
-        return Some(memory.address + memory.offset);
+    if memory.shape == Shape::NOTHING || matches!(source, Source::Messages) {
+        return 0;
     }
-    let vector = match shape {
-        Shape::Vectors => read_user::<Vector>(memory.address),
-        Shape::KernelVectors => kernel::read::<Vector>(memory.address, 0),
-        _ => None,
-    };
-    vector.map(|vector| vector.base + memory.offset)
+    let [base, _] = vector(source, memory.address);
+    base + memory.offset
 }
 
-/// Reads a `T` in user memory.
+/// Reads a `T` of user memory; zeros where it cannot be read.
 #[inline(always)]
-pub fn read_user<T: Copy>(address: u64) -> Option<T> {
+pub fn read_user<T: Plain>(address: u64) -> T {
     let mut value = core::mem::MaybeUninit::<T>::uninit();
-    // SAFETY: the helper writes all of it or fails.
+    // SAFETY: the helper writes all of it, zeros if it fails.
     unsafe {
         let to = value.as_mut_ptr().cast();
-        if bpf_probe_read_user(to, size_of::<T>() as u32, address as *const _) != 0 {
-            return None;
-        }
-        Some(value.assume_init())
+        bpf_probe_read_user(to, size_of::<T>() as u32, address as *const _);
+        value.assume_init()
     }
 }
 
@@ -235,7 +216,7 @@ pub struct Moved {
 
 /// Submits what a call has moved.
 #[inline(always)]
-pub fn data(walk: *mut Walk, shape: Shape, memory: Memory, mut moved: Moved) {
+pub fn data(walk: *mut Walk, source: Source, memory: Memory, mut moved: Moved) {
     let id = bpf_get_current_pid_tgid();
     moved.header.tgid = (id >> 32) as u32;
     moved.header.tid = id as u32;
@@ -243,84 +224,69 @@ pub fn data(walk: *mut Walk, shape: Shape, memory: Memory, mut moved: Moved) {
         // SAFETY: has no requirements.
         moved.header.time = unsafe { bpf_ktime_get_ns() };
     }
-    let nothing = matches!(shape, Shape::Nothing) || (memory.address == 0 && memory.count == 0);
-    if nothing {
+    if memory.shape == Shape::NOTHING {
         moved.header.flags |= flag::NOT_USER_MEMORY;
         count(Counter::NotUserMemoryBytes, moved.total);
     }
+    let skip = moved.from.saturating_sub(moved.header.position);
+    begin(walk, source, memory, &moved, skip);
     set!(walk.wake, wake());
-    if moved.from > moved.header.position {
+    if skip > 0 {
         // What nobody wants is not copied, but the time at which it passed is told.
-        let skip = moved.from - moved.header.position;
         count(Counter::UnwantedBytes, skip);
         moved.header.moved = skip as u32;
         deliver(walk, &moved.header, 0);
     }
-    begin(walk, shape, memory, &moved, nothing);
+    let header = &mut moved.header;
     let copy = get!(walk.copy);
-    // Only for system calls: where functions are hooked, Linux 5.10 must be able to follow.
-    let scattered = matches!(shape, Shape::Vectors | Shape::Messages);
-    if scattered && copy < SHORT as u64 / 2 && get!(walk.vectors) <= u64::from(FEW) {
-        gather::<SHORT, FEW>(walk, shape, &mut moved.header);
-    } else if scattered && copy < LONG as u64 / 2 && !matches!(shape, Shape::Messages) {
-        gather::<LONG, MANY>(walk, shape, &mut moved.header);
-    } else {
-        let steps = match shape {
-            Shape::Messages => STEPS / 2,
-            Shape::KernelVectors => STEPS * 2,
-            _ => STEPS,
-        };
-        for _ in 0..steps {
-            if get!(walk.copy) == 0 || !load(walk, shape) {
-                break;
-            }
-            piece(walk, &mut moved.header);
-        }
+    if get!(walk.len) > 0 || copy >= LONG as u64 / 2 {
+        pieces(walk, source, header);
+    } else if copy >= SHORT as u64 / 2 {
+        gather::<LONG>(walk, source, header);
+    } else if copy > 0 {
+        gather::<SHORT>(walk, source, header);
     }
     let left = get!(walk.left);
     if left > 0 {
-        moved.header.position = get!(walk.position);
-        moved.header.len = 0;
-        moved.header.moved = left as u32;
-        deliver(walk, &moved.header, 0);
+        header.position = get!(walk.position);
+        header.len = 0;
+        header.moved = left as u32;
+        deliver(walk, header, 0);
     }
 }
 
-/// Divides the bytes that a call moved into those to pass over, to copy and to count.
+/// Divides the bytes that a call moved into `skip` bytes to pass over, those to copy, and those to
+/// count.
 #[inline(always)]
-fn begin(walk: *mut Walk, shape: Shape, memory: Memory, moved: &Moved, nothing: bool) {
-    let position = moved.header.position;
-    let mut skip = 0;
-    if moved.from > position {
-        skip = moved.from - position;
-    }
-    let start = position + skip;
+fn begin(walk: *mut Walk, source: Source, memory: Memory, moved: &Moved, skip: u64) {
+    let start = moved.header.position + skip;
     let left = moved.total - skip;
-    let mut copy = if nothing { 0 } else { left };
+    let mut copy = left;
+    if memory.shape == Shape::NOTHING {
+        copy = 0;
+    }
     let share = settings().map_or(0, |settings| u64::from(settings.call_share));
     if copy > share {
         count(Counter::CallShareBytes, copy - share);
         copy = share;
     }
-    if start + copy > moved.until {
-        let granted = if moved.until > start {
-            moved.until - start
-        } else {
-            0
-        };
+    let granted = moved.until.saturating_sub(start);
+    if copy > granted {
         count(Counter::WindowBytes, copy - granted);
         copy = granted;
     }
-    let is_buffer = matches!(shape, Shape::Buffer) || memory.count & BUFFER != 0;
-    let (address, count) = (memory.address, memory.count & !BUFFER);
-    let is_messages = matches!(shape, Shape::Messages);
-    let is_vectors = !is_buffer && !is_messages;
-    set!(walk.address, if is_buffer { address } else { 0 });
-    set!(walk.len, if is_buffer { count } else { 0 });
-    set!(walk.vector, if is_vectors { address } else { 0 });
-    set!(walk.vectors, if is_vectors { count } else { 0 });
-    set!(walk.message, if is_messages { address } else { 0 });
-    set!(walk.messages, if is_messages { count } else { 0 });
+    let (address, number) = (memory.address, memory.count);
+    let is_buffer = memory.shape == Shape::BUFFER;
+    set!(walk.address, address);
+    set!(walk.len, if is_buffer { number } else { 0 });
+    let is_messages = matches!(source, Source::Messages);
+    set!(walk.vector, address);
+    set!(
+        walk.vectors,
+        if is_buffer || is_messages { 0 } else { number }
+    );
+    set!(walk.message, address);
+    set!(walk.messages, if is_messages { number } else { 0 });
     set!(walk.message_left, if is_messages { 0 } else { u64::MAX });
     set!(walk.skip, memory.offset + skip);
     set!(walk.copy, copy);
@@ -330,53 +296,77 @@ fn begin(walk: *mut Walk, shape: Shape, memory: Memory, moved: &Moved, nothing: 
 
 /// Goes on to the next piece if the one at hand is used up; false if there is none.
 #[inline(always)]
-fn load(walk: *mut Walk, shape: Shape) -> bool {
-    if get!(walk.len) > 0 && get!(walk.message_left) > 0 {
+fn load(walk: *mut Walk, source: Source) -> bool {
+    if at_hand(walk) > 0 {
         return true;
     }
-    if matches!(shape, Shape::Messages) && (get!(walk.message_left) == 0 || get!(walk.vectors) == 0)
+    if matches!(source, Source::Messages)
+        && (get!(walk.message_left) == 0 || get!(walk.vectors) == 0)
     {
         let messages = get!(walk.messages);
         if messages == 0 {
             return false;
         }
         let at = get!(walk.message);
-        let Some(message) = read_user::<Message>(at) else {
-            return false;
-        };
+        let message: Message = read_user(at);
         set!(walk.message, at + size_of::<Message>() as u64);
         set!(walk.messages, messages - 1);
         set!(walk.message_left, u64::from(message.len));
         set!(walk.vector, message.vectors);
         set!(walk.vectors, message.count);
-        set!(walk.len, 0);
     }
     let vectors = get!(walk.vectors);
     if vectors == 0 {
         // An empty message is passed over, an empty buffer is the end.
-        return matches!(shape, Shape::Messages);
+        set!(walk.len, 0);
+        return matches!(source, Source::Messages);
     }
     let at = get!(walk.vector);
-    let vector = match shape {
-        Shape::KernelVectors => kernel::read::<Vector>(at, 0),
-        _ => read_user::<Vector>(at),
-    };
-    let Some(vector) = vector else {
-        return false;
-    };
+    let [base, len] = vector(source, at);
     set!(walk.vector, at + size_of::<Vector>() as u64);
     set!(walk.vectors, vectors - 1);
-    set!(walk.address, vector.base);
-    set!(walk.len, vector.len);
+    set!(walk.address, base);
+    set!(walk.len, len);
     true
+}
+
+#[inline(always)]
+fn vector(source: Source, at: u64) -> Vector {
+    match source {
+        Source::KernelVectors => kernel::read(at, 0),
+        _ => read_user(at),
+    }
+}
+
+/// Bytes left of the piece at hand.
+#[inline(always)]
+fn at_hand(walk: *mut Walk) -> u64 {
+    get!(walk.len).min(get!(walk.message_left))
+}
+
+/// Passes over `take` bytes of the piece at hand.
+#[inline(always)]
+fn advance(walk: *mut Walk, take: u64) {
+    set!(walk.address, get!(walk.address) + take);
+    set!(walk.len, get!(walk.len) - take);
+    set!(walk.message_left, get!(walk.message_left) - take);
+}
+
+/// Passes over what of the piece at hand is to be passed over; what is left of it.
+#[inline(always)]
+fn wanted(walk: *mut Walk) -> u64 {
+    let skip = get!(walk.skip);
+    if skip > 0 {
+        let pass = skip.min(at_hand(walk));
+        set!(walk.skip, skip - pass);
+        advance(walk, pass);
+    }
+    at_hand(walk)
 }
 
 /// Submits what the vectors hold as one event. There are less than `N / 2` bytes to copy.
 #[inline(always)]
-fn gather<const N: usize, const VECTORS: u32>(walk: *mut Walk, shape: Shape, header: &mut Header) {
-    if get!(walk.copy) == 0 {
-        return;
-    }
+fn gather<const N: usize>(walk: *mut Walk, source: Source, header: &mut Header) {
     let Some(mut entry) = EVENTS.reserve::<Record<N>>(0) else {
         // What is left of the call is told of, or counted as lost, without its bytes.
         return;
@@ -386,46 +376,25 @@ fn gather<const N: usize, const VECTORS: u32>(walk: *mut Walk, shape: Shape, hea
     set!(walk.gathered, 0);
     for _ in 0..VECTORS {
         let copy = get!(walk.copy);
-        if copy == 0 || !load(walk, shape) {
+        if copy == 0 || !load(walk, source) {
             break;
         }
-        let len = get!(walk.len);
-        let message_left = get!(walk.message_left);
-        let address = get!(walk.address);
-        let skip = get!(walk.skip);
+        let take = wanted(walk).min(copy);
         let gathered = get!(walk.gathered);
-        let mut take = if len > message_left {
-            message_left
-        } else {
-            len
+        let from = get!(walk.address) as *const _;
+        // SAFETY: reserved above; both are below `N / 2`.
+        let failed = unsafe {
+            let to = (&raw mut (*record).payload)
+                .cast::<u8>()
+                .add((gathered & below_half) as usize);
+            bpf_probe_read_user(to.cast(), (take & below_half) as u32, from)
         };
-        if skip > 0 {
-            if take > skip {
-                take = skip;
-            }
-            set!(walk.skip, skip - take);
-        } else {
-            if take > copy {
-                take = copy;
-            }
-            // SAFETY: reserved above; both are below `N / 2`.
-            let failed = unsafe {
-                let to = (&raw mut (*record).payload)
-                    .cast::<u8>()
-                    .add((gathered & below_half) as usize);
-                bpf_probe_read_user(to.cast(), (take & below_half) as u32, address as *const _)
-            };
-            if failed != 0 {
-                break;
-            }
-            set!(walk.gathered, gathered + take);
-            set!(walk.copy, copy - take);
+        if failed != 0 {
+            break;
         }
-        set!(walk.address, address + take);
-        set!(walk.len, len - take);
-        if message_left != u64::MAX {
-            set!(walk.message_left, message_left - take);
-        }
+        set!(walk.gathered, gathered + take);
+        set!(walk.copy, copy - take);
+        advance(walk, take);
     }
     header.position = get!(walk.position);
     header.len = get!(walk.gathered) as u32;
@@ -436,55 +405,30 @@ fn gather<const N: usize, const VECTORS: u32>(walk: *mut Walk, shape: Shape, hea
     entry.submit(get!(walk.wake));
 }
 
-/// Passes over, or submits, the piece at hand or the first part of it.
+/// Submits the pieces one by one, long ones in parts.
 #[inline(always)]
-fn piece(walk: *mut Walk, header: &mut Header) {
-    let len = get!(walk.len);
-    let message_left = get!(walk.message_left);
-    let mut take = if len > message_left {
-        message_left
-    } else {
-        len
-    };
-    let address = get!(walk.address);
-    let skip = get!(walk.skip);
-    if skip > 0 {
-        if take > skip {
-            take = skip;
-        }
-        set!(walk.skip, skip - take);
-    } else {
+fn pieces(walk: *mut Walk, source: Source, header: &mut Header) {
+    for _ in 0..PIECES {
         let copy = get!(walk.copy);
-        if take > LARGEST_PAYLOAD as u64 {
-            take = LARGEST_PAYLOAD as u64;
+        if copy == 0 || !load(walk, source) {
+            break;
         }
-        if take > copy {
-            take = copy;
+        let take = wanted(walk).min(copy).min(LARGEST_PAYLOAD as u64);
+        if take == 0 {
+            continue;
         }
-        if take > 0 {
-            submit_piece(walk, header, address, take, copy - take);
-        }
+        let (left, position) = (get!(walk.left), get!(walk.position));
+        // The last event also stands for what is not copied.
+        let stands_for = if take == copy { left } else { take };
+        header.position = position;
+        header.len = take as u32;
+        header.moved = stands_for as u32;
+        deliver(walk, header, get!(walk.address));
+        set!(walk.copy, copy - take);
+        set!(walk.left, left - stands_for);
+        set!(walk.position, position + stands_for);
+        advance(walk, take);
     }
-    set!(walk.address, address + take);
-    set!(walk.len, len - take);
-    if message_left != u64::MAX {
-        set!(walk.message_left, message_left - take);
-    }
-}
-
-/// Submits `take` bytes, of `rest + take` that are to be copied.
-#[inline(always)]
-fn submit_piece(walk: *mut Walk, header: &mut Header, address: u64, take: u64, rest: u64) {
-    let left = get!(walk.left);
-    // The last event also stands for what is not copied.
-    let stands_for = if rest == 0 { left } else { take };
-    header.position = get!(walk.position);
-    header.len = take as u32;
-    header.moved = stands_for as u32;
-    deliver(walk, header, address);
-    set!(walk.copy, rest);
-    set!(walk.left, left - stands_for);
-    set!(walk.position, get!(walk.position) + stands_for);
 }
 
 /// Submits an event, or counts it as lost. Its bytes are missed by the position of the next.

@@ -5,7 +5,7 @@ use aya_ebpf::helpers::generated::bpf_get_current_cgroup_id;
 use aya_ebpf::maps::lpm_trie::Key;
 use wirespan_capture_abi::{Settings, Tuple, Verdict, filter_flag};
 
-use crate::kernel::{self, INET, UNIX};
+use crate::kernel::{self, UNIX};
 use crate::maps::{ADDRESSES, CGROUPS, NAMES, NAMESPACES, PORTS, TGIDS};
 
 /// Whether the current process is observed.
@@ -51,28 +51,14 @@ pub fn leaves_out(tuple: &Tuple, filters: u32) -> bool {
     if filters & (filter_flag::CIDR | filter_flag::EXTERNAL_ONLY) == 0 {
         return false;
     }
-    let local = mapped(&tuple.local, tuple.family);
-    let remote = mapped(&tuple.remote, tuple.family);
     if filters & filter_flag::CIDR != 0
-        && ADDRESSES.get(Key::new(128, local)).is_none()
-        && ADDRESSES.get(Key::new(128, remote)).is_none()
+        && ADDRESSES.get(Key::new(128, tuple.local)).is_none()
+        && ADDRESSES.get(Key::new(128, tuple.remote)).is_none()
     {
         return true;
     }
-    filters & filter_flag::EXTERNAL_ONLY != 0 && (is_loopback(&remote) || local == remote)
-}
-
-/// IPv4 as an IPv6 address.
-#[inline(always)]
-fn mapped(address: &[u8; 16], family: u16) -> [u8; 16] {
-    if family != INET {
-        return *address;
-    }
-    let mut mapped = [0; 16];
-    mapped[10] = 0xff;
-    mapped[11] = 0xff;
-    mapped[12..].copy_from_slice(&address[..4]);
-    mapped
+    filters & filter_flag::EXTERNAL_ONLY != 0
+        && (is_loopback(&tuple.remote) || tuple.local == tuple.remote)
 }
 
 /// Whether an address is `::1` or in `::ffff:127.0.0.0/104`.

@@ -3,79 +3,216 @@
 //!
 //! By kprobe and kretprobe, or by fentry and fexit, which cost less, where the kernel has them.
 
+use core::ffi::c_void;
+
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::macros::{fentry, fexit, kprobe, kretprobe};
 use aya_ebpf::programs::{FEntryContext, FExitContext, ProbeContext, RetProbeContext};
-use wirespan_capture_abi::Direction::{self, Received, Sent};
+use wirespan_capture_abi::Direction::{Received, Sent};
 
-use crate::calls::{self, Memory};
-use crate::copy::Shape;
+use crate::calls::{self, Memory, Shape};
+use crate::copy::Source;
 use crate::kernel::{read, socket_behind};
 use crate::maps::offset;
 
 /// `MSG_PEEK`.
 const PEEK: u64 = 2;
 
-/// Where an `iov_iter` has its bytes, if that is user memory.
-#[inline(always)]
-fn memory_of(message: u64) -> Memory {
-    vectors(message + u64::from(offset!(msghdr_iter))).unwrap_or(Memory::NONE)
-}
+/// The two programs at the beginning of a function of the kernel, and the one at its end.
+macro_rules! function {
+    ($name:literal, $begin:path, $kprobe:ident, $fentry:ident, $fexit:ident, $returned:path, $end:path) => {
+        #[doc = concat!("By kprobe: ", $name)]
+        #[kprobe]
+        #[inline(always)]
+        pub fn $kprobe(ctx: ProbeContext) -> u32 {
+            $begin(|n| ctx.arg(n).unwrap_or(0));
+            0
+        }
 
-#[inline(always)]
-fn vectors(iter: u64) -> Option<Memory> {
-    let kind = if offset!(iter_type_size) == 1 {
-        u32::from(read::<u8>(iter, offset!(iter_type))?)
-    } else {
-        // The lowest bit is the direction.
-        read::<u32>(iter, offset!(iter_type))? & !1
+        #[doc = concat!("By fentry: ", $name)]
+        #[fentry(function = $name)]
+        #[inline(always)]
+        pub fn $fentry(ctx: FEntryContext) -> i32 {
+            $begin(|n| argument(ctx.as_ptr(), n));
+            0
+        }
+
+        #[doc = concat!("By fexit: return of ", $name)]
+        #[fexit(function = $name)]
+        #[inline(always)]
+        pub fn $fexit(ctx: FExitContext) -> i32 {
+            $end($returned(ctx.as_ptr()));
+            0
+        }
     };
-    let offset: u64 = read(iter, offset!(iter_offset))?;
-    if kind == offset!(iter_ubuf_value) {
-        return Some(Memory {
-            address: read::<u64>(iter, offset!(iter_ubuf))?,
-            count: BUFFER | read::<u64>(iter, offset!(iter_count))?,
-            offset,
-        });
-    }
-    (kind == offset!(iter_iovec_value)).then_some(())?;
-    Some(Memory {
-        address: read(iter, offset!(iter_iov))?,
-        count: read(iter, offset!(iter_nr_segs))?,
-        offset,
-    })
 }
 
-/// Bit of [`Memory::count`]: a buffer, not vectors.
-pub const BUFFER: u64 = 1 << 63;
+function!(
+    "tcp_sendmsg",
+    tcp_sendmsg,
+    kprobe_tcp_sendmsg,
+    fentry_tcp_sendmsg,
+    fexit_tcp_sendmsg,
+    returned::<3>,
+    finish
+);
+function!(
+    "tcp_recvmsg",
+    tcp_recvmsg,
+    kprobe_tcp_recvmsg,
+    fentry_tcp_recvmsg,
+    fexit_tcp_recvmsg,
+    tcp_recvmsg_returned,
+    finish
+);
+function!(
+    "tcp_sendpage",
+    tcp_sendpage,
+    kprobe_tcp_sendpage,
+    fentry_tcp_sendpage,
+    fexit_tcp_sendpage,
+    returned::<5>,
+    finish
+);
+function!(
+    "tcp_splice_read",
+    tcp_splice_read,
+    kprobe_tcp_splice_read,
+    fentry_tcp_splice_read,
+    fexit_tcp_splice_read,
+    returned::<5>,
+    finish
+);
+function!(
+    "unix_stream_sendmsg",
+    unix_stream_sendmsg,
+    kprobe_unix_stream_sendmsg,
+    fentry_unix_stream_sendmsg,
+    fexit_unix_stream_sendmsg,
+    returned::<3>,
+    finish
+);
+function!(
+    "unix_stream_recvmsg",
+    unix_stream_recvmsg,
+    kprobe_unix_stream_recvmsg,
+    fentry_unix_stream_recvmsg,
+    fexit_unix_stream_recvmsg,
+    returned::<4>,
+    finish
+);
+function!(
+    "unix_stream_connect",
+    unix_stream_connect,
+    kprobe_unix_stream_connect,
+    fentry_unix_stream_connect,
+    fexit_unix_stream_connect,
+    returned::<4>,
+    connected
+);
 
+/// Argument `n` of a function hooked by fentry or fexit; what it returned follows the last.
 #[inline(always)]
-fn on_socket(sock: u64, direction: Direction, message: u64) {
-    calls::begin_on(sock, direction, memory_of(message));
+fn argument(ctx: *mut c_void, n: usize) -> u64 {
+    // SAFETY: the verifier checks that there are as many.
+    unsafe { *ctx.cast::<u64>().add(n) }
 }
 
+/// What a function of so many parameters returned.
 #[inline(always)]
-fn on_unix(socket: u64, direction: Direction, message: u64, flags: u64) {
-    if matches!(direction, Received) && flags & PEEK != 0 {
-        return;
-    }
-    if let Some(sock) = socket_behind(socket) {
-        calls::begin_on(sock, direction, memory_of(message));
-    }
+fn returned<const PARAMETERS: usize>(ctx: *mut c_void) -> i32 {
+    argument(ctx, PARAMETERS) as i32
+}
+
+/// What tcp_recvmsg returned, which lost two parameters over the years. Read as any memory of the
+/// kernel, because a context may only be addressed by constants of the program.
+#[inline(always)]
+fn tcp_recvmsg_returned(ctx: *mut c_void) -> i32 {
+    read(ctx as u64, offset!(tcp_recvmsg_parameters) * 8)
 }
 
 /// tcp_sendmsg(sk, msg, size)
-#[kprobe]
-pub fn kprobe_tcp_sendmsg(ctx: ProbeContext) -> u32 {
-    on_socket(ctx.arg(0).unwrap_or(0), Sent, ctx.arg(1).unwrap_or(0));
-    0
+#[inline(always)]
+fn tcp_sendmsg(argument: impl Fn(usize) -> u64) {
+    calls::begin_on(argument(0), Sent, memory_of(argument(1)));
 }
 
 /// tcp_recvmsg(sk, msg, …)
-#[kprobe]
-pub fn kprobe_tcp_recvmsg(ctx: ProbeContext) -> u32 {
-    on_socket(ctx.arg(0).unwrap_or(0), Received, ctx.arg(1).unwrap_or(0));
-    0
+#[inline(always)]
+fn tcp_recvmsg(argument: impl Fn(usize) -> u64) {
+    calls::begin_on(argument(0), Received, memory_of(argument(1)));
+}
+
+/// tcp_sendpage(sk, page, offset, size, flags), before Linux 6.5
+#[inline(always)]
+fn tcp_sendpage(argument: impl Fn(usize) -> u64) {
+    calls::begin_on(argument(0), Sent, Memory::NONE);
+}
+
+/// tcp_splice_read(sock, ppos, pipe, len, flags)
+#[inline(always)]
+fn tcp_splice_read(argument: impl Fn(usize) -> u64) {
+    if let Some(sock) = socket_behind(argument(0)) {
+        calls::begin_on(sock, Received, Memory::NONE);
+    }
+}
+
+/// unix_stream_sendmsg(sock, msg, len)
+#[inline(always)]
+fn unix_stream_sendmsg(argument: impl Fn(usize) -> u64) {
+    if let Some(sock) = socket_behind(argument(0)) {
+        calls::begin_on(sock, Sent, memory_of(argument(1)));
+    }
+}
+
+/// unix_stream_recvmsg(sock, msg, size, flags)
+#[inline(always)]
+fn unix_stream_recvmsg(argument: impl Fn(usize) -> u64) {
+    if argument(3) & PEEK != 0 {
+        return;
+    }
+    if let Some(sock) = socket_behind(argument(0)) {
+        calls::begin_on(sock, Received, memory_of(argument(1)));
+    }
+}
+
+/// unix_stream_connect(sock, address, len, flags)
+#[inline(always)]
+fn unix_stream_connect(argument: impl Fn(usize) -> u64) {
+    if let Some(sock) = socket_behind(argument(0)) {
+        calls::connect(sock);
+    }
+}
+
+/// Where an `iov_iter` has its bytes, if that is user memory.
+#[inline(always)]
+fn memory_of(message: u64) -> Memory {
+    let iter = message + u64::from(offset!(msghdr_iter));
+    let kind = if offset!(iter_type_size) == 1 {
+        u32::from(read::<u8>(iter, offset!(iter_type)))
+    } else {
+        // The lowest bit is the direction.
+        read::<u32>(iter, offset!(iter_type)) & !1
+    };
+    let offset: u64 = read(iter, offset!(iter_offset));
+    if kind == offset!(iter_ubuf_value) {
+        Memory {
+            shape: Shape::BUFFER,
+            address: read(iter, offset!(iter_ubuf)),
+            // What is left of it, from `offset` on.
+            count: offset + read::<u64>(iter, offset!(iter_count)),
+            offset,
+        }
+    } else if kind == offset!(iter_iovec_value) {
+        Memory {
+            shape: Shape::VECTORS,
+            address: read(iter, offset!(iter_iov)),
+            count: read(iter, offset!(iter_nr_segs)),
+            offset,
+        }
+    } else {
+        Memory::NONE
+    }
 }
 
 /// tcp_cleanup_rbuf(sk, copied): what tcp_recvmsg calls when it has taken bytes, perhaps several
@@ -84,229 +221,35 @@ pub fn kprobe_tcp_recvmsg(ctx: ProbeContext) -> u32 {
 /// A kretprobe on tcp_recvmsg would miss returns: the kernel keeps few return addresses, and each
 /// process that waits for bytes holds one.
 #[kprobe]
+#[inline(always)]
 pub fn kprobe_tcp_cleanup_rbuf(ctx: ProbeContext) -> u32 {
     let copied: i32 = ctx.arg(1).unwrap_or(0);
     calls::took(ctx.arg(0).unwrap_or(0), i64::from(copied));
     0
 }
 
-/// tcp_sendpage(sk, page, offset, size, flags), before Linux 6.5
-#[kprobe]
-pub fn kprobe_tcp_sendpage(ctx: ProbeContext) -> u32 {
-    calls::begin_on(ctx.arg(0).unwrap_or(0), Sent, Memory::NONE);
-    0
-}
-
-/// tcp_splice_read(sock, …)
-#[kprobe]
-pub fn kprobe_tcp_splice_read(ctx: ProbeContext) -> u32 {
-    if let Some(sock) = socket_behind(ctx.arg(0).unwrap_or(0)) {
-        calls::begin_on(sock, Received, Memory::NONE);
-    }
-    0
-}
-
-/// unix_stream_sendmsg(sock, msg, len)
-#[kprobe]
-pub fn kprobe_unix_sendmsg(ctx: ProbeContext) -> u32 {
-    on_unix(ctx.arg(0).unwrap_or(0), Sent, ctx.arg(1).unwrap_or(0), 0);
-    0
-}
-
-/// unix_stream_recvmsg(sock, msg, size, flags)
-#[kprobe]
-pub fn kprobe_unix_recvmsg(ctx: ProbeContext) -> u32 {
-    on_unix(
-        ctx.arg(0).unwrap_or(0),
-        Received,
-        ctx.arg(1).unwrap_or(0),
-        ctx.arg(3).unwrap_or(0),
-    );
-    0
-}
-
-/// unix_stream_connect(sock, …)
-#[kprobe]
-pub fn kprobe_unix_connect(ctx: ProbeContext) -> u32 {
-    if let Some(sock) = socket_behind(ctx.arg(0).unwrap_or(0)) {
-        calls::connect(sock);
-    }
-    0
-}
-
-/// Return of unix_stream_connect
+/// By kretprobe: return of any function that moves bytes.
 #[kretprobe]
-pub fn kretprobe_unix_connect(ctx: RetProbeContext) -> u32 {
-    calls::connected(i64::from(ctx.ret::<i32>()));
-    0
-}
-
-/// Return of a function with a message.
-#[kretprobe]
-pub fn kretprobe_message(ctx: RetProbeContext) -> u32 {
-    calls::finish(Shape::KernelVectors, i64::from(ctx.ret::<i32>()));
-    0
-}
-
-/// Return of a function without one.
-#[kretprobe]
-pub fn kretprobe_nothing(ctx: RetProbeContext) -> u32 {
-    calls::finish(Shape::Nothing, ctx.ret::<i64>());
-    0
-}
-
-/// Argument `n` of a function hooked by fentry or fexit; what it returned follows the last.
 #[inline(always)]
-fn argument(ctx: *mut core::ffi::c_void, n: usize) -> u64 {
-    // SAFETY: the verifier checks that there are as many.
-    unsafe { *ctx.cast::<u64>().add(n) }
-}
-
-/// tcp_sendmsg(sk, msg, size)
-#[fentry(function = "tcp_sendmsg")]
-pub fn fentry_tcp_sendmsg(ctx: FEntryContext) -> i32 {
-    on_socket(argument(ctx.as_ptr(), 0), Sent, argument(ctx.as_ptr(), 1));
+pub fn kretprobe_finish(ctx: RetProbeContext) -> u32 {
+    finish(ctx.ret());
     0
 }
 
-/// Return of tcp_sendmsg
-#[fexit(function = "tcp_sendmsg")]
-pub fn fexit_tcp_sendmsg(ctx: FExitContext) -> i32 {
-    calls::finish(
-        Shape::KernelVectors,
-        argument(ctx.as_ptr(), 3) as i32 as i64,
-    );
+/// By kretprobe: return of unix_stream_connect
+#[kretprobe]
+#[inline(always)]
+pub fn kretprobe_unix_stream_connect(ctx: RetProbeContext) -> u32 {
+    connected(ctx.ret());
     0
 }
 
-/// tcp_recvmsg(sk, msg, …)
-#[fentry(function = "tcp_recvmsg")]
-pub fn fentry_tcp_recvmsg(ctx: FEntryContext) -> i32 {
-    on_socket(
-        argument(ctx.as_ptr(), 0),
-        Received,
-        argument(ctx.as_ptr(), 1),
-    );
-    0
+#[inline(always)]
+fn finish(returned: i32) {
+    calls::finish(Source::KernelVectors, i64::from(returned));
 }
 
-/// tcp_sendpage(sk, page, offset, size, flags), before Linux 6.5
-#[fentry(function = "tcp_sendpage")]
-pub fn fentry_tcp_sendpage(ctx: FEntryContext) -> i32 {
-    calls::begin_on(argument(ctx.as_ptr(), 0), Sent, Memory::NONE);
-    0
-}
-
-/// Return of tcp_sendpage
-#[fexit(function = "tcp_sendpage")]
-pub fn fexit_tcp_sendpage(ctx: FExitContext) -> i32 {
-    calls::finish(Shape::Nothing, argument(ctx.as_ptr(), 5) as i32 as i64);
-    0
-}
-
-/// tcp_splice_read(sock, ppos, pipe, len, flags)
-#[fentry(function = "tcp_splice_read")]
-pub fn fentry_tcp_splice_read(ctx: FEntryContext) -> i32 {
-    if let Some(sock) = socket_behind(argument(ctx.as_ptr(), 0)) {
-        calls::begin_on(sock, Received, Memory::NONE);
-    }
-    0
-}
-
-/// Return of tcp_splice_read
-#[fexit(function = "tcp_splice_read")]
-pub fn fexit_tcp_splice_read(ctx: FExitContext) -> i32 {
-    calls::finish(Shape::Nothing, argument(ctx.as_ptr(), 5) as i64);
-    0
-}
-
-/// unix_stream_connect(sock, address, len, flags)
-#[fentry(function = "unix_stream_connect")]
-pub fn fentry_unix_connect(ctx: FEntryContext) -> i32 {
-    if let Some(sock) = socket_behind(argument(ctx.as_ptr(), 0)) {
-        calls::connect(sock);
-    }
-    0
-}
-
-/// Return of unix_stream_connect
-#[fexit(function = "unix_stream_connect")]
-pub fn fexit_unix_connect(ctx: FExitContext) -> i32 {
-    calls::connected(argument(ctx.as_ptr(), 4) as i32 as i64);
-    0
-}
-
-/// unix_stream_sendmsg(sock, msg, len)
-#[fentry(function = "unix_stream_sendmsg")]
-pub fn fentry_unix_sendmsg(ctx: FEntryContext) -> i32 {
-    on_unix(
-        argument(ctx.as_ptr(), 0),
-        Sent,
-        argument(ctx.as_ptr(), 1),
-        0,
-    );
-    0
-}
-
-/// Return of unix_stream_sendmsg
-#[fexit(function = "unix_stream_sendmsg")]
-pub fn fexit_unix_sendmsg(ctx: FExitContext) -> i32 {
-    calls::finish(
-        Shape::KernelVectors,
-        argument(ctx.as_ptr(), 3) as i32 as i64,
-    );
-    0
-}
-
-/// unix_stream_recvmsg(sock, msg, size, flags)
-#[fentry(function = "unix_stream_recvmsg")]
-pub fn fentry_unix_recvmsg(ctx: FEntryContext) -> i32 {
-    let flags = argument(ctx.as_ptr(), 3) & 0xffff_ffff;
-    on_unix(
-        argument(ctx.as_ptr(), 0),
-        Received,
-        argument(ctx.as_ptr(), 1),
-        flags,
-    );
-    0
-}
-
-/// Return of unix_stream_recvmsg
-#[fexit(function = "unix_stream_recvmsg")]
-pub fn fexit_unix_recvmsg(ctx: FExitContext) -> i32 {
-    calls::finish(
-        Shape::KernelVectors,
-        argument(ctx.as_ptr(), 4) as i32 as i64,
-    );
-    0
-}
-
-/// Return of tcp_recvmsg(sk, msg, len, flags), since Linux 6.18
-#[fexit(function = "tcp_recvmsg")]
-pub fn fexit_tcp_recvmsg_4(ctx: FExitContext) -> i32 {
-    calls::finish(
-        Shape::KernelVectors,
-        argument(ctx.as_ptr(), 4) as i32 as i64,
-    );
-    0
-}
-
-/// Return of tcp_recvmsg(sk, msg, len, flags, addr_len), since Linux 5.19
-#[fexit(function = "tcp_recvmsg")]
-pub fn fexit_tcp_recvmsg_5(ctx: FExitContext) -> i32 {
-    calls::finish(
-        Shape::KernelVectors,
-        argument(ctx.as_ptr(), 5) as i32 as i64,
-    );
-    0
-}
-
-/// Return of tcp_recvmsg(sk, msg, len, nonblock, flags, addr_len), before Linux 5.19
-#[fexit(function = "tcp_recvmsg")]
-pub fn fexit_tcp_recvmsg_6(ctx: FExitContext) -> i32 {
-    calls::finish(
-        Shape::KernelVectors,
-        argument(ctx.as_ptr(), 6) as i32 as i64,
-    );
-    0
+#[inline(always)]
+fn connected(returned: i32) {
+    calls::connected(i64::from(returned));
 }

@@ -14,17 +14,28 @@ pub const INET6: u16 = 10;
 const TCP: u16 = 6;
 const STREAM: u16 = 1;
 
-/// Reads a `T` at `address + offset`.
+/// What every bit pattern is a value of.
+pub trait Plain: Copy {}
+impl Plain for u8 {}
+impl Plain for u16 {}
+impl Plain for u32 {}
+impl Plain for u64 {}
+impl Plain for i32 {}
+impl<T: Plain, const N: usize> Plain for [T; N] {}
+
+/// Reads a `T` at `address + offset`; zeros where there is nothing to read.
+///
+/// So there is no failure to look at, and no fork in the way of the verifier: a chain of reads that
+/// fails in its middle goes on from address zero, where nothing is, and ends in zero.
 #[inline(always)]
-pub fn read<T: Copy>(address: u64, offset: u32) -> Option<T> {
+pub fn read<T: Plain>(address: u64, offset: u32) -> T {
     let mut value = MaybeUninit::<T>::uninit();
-    // SAFETY: the helper writes `size_of::<T>()` bytes or fails; it checks the source itself.
+    // SAFETY: the helper writes `size_of::<T>()` bytes, zeros if it fails; it checks the source
+    // itself.
     unsafe {
         let from = (address + u64::from(offset)) as *const _;
-        if bpf_probe_read_kernel(value.as_mut_ptr().cast(), size_of::<T>() as u32, from) != 0 {
-            return None;
-        }
-        Some(value.assume_init())
+        bpf_probe_read_kernel(value.as_mut_ptr().cast(), size_of::<T>() as u32, from);
+        value.assume_init()
     }
 }
 
@@ -33,34 +44,33 @@ pub fn read<T: Copy>(address: u64, offset: u32) -> Option<T> {
 pub fn socket_of(fd: u32) -> Option<u64> {
     // SAFETY: has no requirements.
     let task = unsafe { bpf_get_current_task() };
-    let files: u64 = read(task, offset!(task_files))?;
-    let table: u64 = read(files, offset!(files_fdt))?;
-    let end: u32 = read(table, offset!(fdtable_max_fds))?;
+    let files: u64 = read(task, offset!(task_files));
+    let table: u64 = read(files, offset!(files_fdt));
+    let end: u32 = read(table, offset!(fdtable_max_fds));
     if fd >= end {
         return None;
     }
-    let array: u64 = read(table, offset!(fdtable_fd))?;
-    let file: u64 = read(array + u64::from(fd) * 8, 0)?;
-    let inode: u64 = read(file, offset!(file_inode))?;
-    let mode: u16 = read(inode, offset!(inode_mode))?;
+    let array: u64 = read(table, offset!(fdtable_fd));
+    let file: u64 = read(array + u64::from(fd) * 8, 0);
+    let inode: u64 = read(file, offset!(file_inode));
+    let mode: u16 = read(inode, offset!(inode_mode));
     // S_ISSOCK
     if mode & 0xf000 != 0xc000 {
         return None;
     }
-    let socket: u64 = read(file, offset!(file_private_data))?;
-    socket_behind(socket)
+    socket_behind(read(file, offset!(file_private_data)))
 }
 
 /// The `struct sock` of a `struct socket`.
 #[inline(always)]
 pub fn socket_behind(socket: u64) -> Option<u64> {
-    read(socket, offset!(socket_sk)).filter(|sock| *sock != 0)
+    Some(read(socket, offset!(socket_sk))).filter(|sock| *sock != 0)
 }
 
 /// Address family of a socket.
 #[inline(always)]
 pub fn family(sock: u64) -> u16 {
-    read(sock, offset!(sock_family)).unwrap_or(0)
+    read(sock, offset!(sock_family))
 }
 
 /// Whether a socket is one whose streams are observed.
@@ -68,7 +78,7 @@ pub fn family(sock: u64) -> u16 {
 pub fn is_stream(sock: u64, family: u16) -> bool {
     match family {
         INET | INET6 => is_tcp(sock),
-        UNIX => read::<u16>(sock, offset!(sock_type)) == Some(STREAM),
+        UNIX => read::<u16>(sock, offset!(sock_type)) == STREAM,
         _ => false,
     }
 }
@@ -77,61 +87,62 @@ pub fn is_stream(sock: u64, family: u16) -> bool {
 #[inline(always)]
 pub fn is_tcp(sock: u64) -> bool {
     // An eighth of a word in old kernels, a whole one since 5.6: the low byte is the number in both.
-    read::<u16>(sock, offset!(sock_protocol)) == Some(TCP)
+    read::<u16>(sock, offset!(sock_protocol)) == TCP
 }
 
 /// Sequence number of a TCP stream: of the next byte that the process will send, or of the next
 /// that it will receive.
 #[inline(always)]
 pub fn sequence(sock: u64, direction: Direction) -> u32 {
-    match direction {
-        Direction::Sent => read(sock, offset!(tcp_write_seq)),
-        Direction::Received => read(sock, offset!(tcp_copied_seq)),
-    }
-    .unwrap_or(0)
+    let field = match direction {
+        Direction::Sent => offset!(tcp_write_seq),
+        Direction::Received => offset!(tcp_copied_seq),
+    };
+    read(sock, field)
 }
 
 /// Whether the peer's FIN has arrived (`SOCK_DONE`).
 #[inline(always)]
 pub fn is_done(sock: u64) -> bool {
-    read::<u64>(sock, offset!(sock_flags)).unwrap_or(0) & 2 != 0
+    read::<u64>(sock, offset!(sock_flags)) & 2 != 0
 }
 
 /// Sequence number of the next byte that the kernel expects from the peer.
 #[inline(always)]
 pub fn expected(sock: u64) -> u32 {
-    read(sock, offset!(tcp_rcv_nxt)).unwrap_or(0)
+    read(sock, offset!(tcp_rcv_nxt))
 }
 
 /// Inode number of a socket.
 #[inline(always)]
 pub fn inode_number(sock: u64) -> u64 {
-    let socket: u64 = read(sock, offset!(sock_socket)).unwrap_or(0);
+    let socket: u64 = read(sock, offset!(sock_socket));
+    if socket == 0 {
+        return 0;
+    }
     read(
         socket + u64::from(offset!(socket_inode)),
         offset!(inode_number),
     )
-    .unwrap_or(0)
 }
 
 /// The socket at the other end of a Unix socket.
 #[inline(always)]
 pub fn unix_peer(sock: u64) -> Option<u64> {
-    read(sock, offset!(unix_peer)).filter(|peer| *peer != 0)
+    Some(read(sock, offset!(unix_peer))).filter(|peer| *peer != 0)
 }
 
 /// Who opened the connection of a Unix socket: an accepted socket has the address of the one that
 /// listened.
 #[inline(always)]
 pub fn unix_role(sock: u64) -> Role {
-    if read::<u64>(sock, offset!(unix_addr)).unwrap_or(0) != 0 {
+    if read::<u64>(sock, offset!(unix_addr)) != 0 {
         return Role::Server;
     }
-    let peer: u64 = read(sock, offset!(unix_peer)).unwrap_or(0);
-    if peer != 0 && read::<u64>(peer, offset!(unix_addr)).unwrap_or(0) != 0 {
-        return Role::Client;
+    match unix_peer(sock) {
+        Some(peer) if read::<u64>(peer, offset!(unix_addr)) != 0 => Role::Client,
+        _ => Role::Unknown,
     }
-    Role::Unknown
 }
 
 /// Addresses of a connection.
@@ -142,23 +153,27 @@ pub fn tuple(sock: u64, family: u16, role: Role) -> Tuple {
         role: role as u8,
         ..Tuple::default()
     };
-    let net: u64 = read(sock, offset!(sock_net)).unwrap_or(0);
-    tuple.netns = read(net, offset!(net_inum)).unwrap_or(0);
+    tuple.netns = read(read(sock, offset!(sock_net)), offset!(net_inum));
     if family == UNIX {
         return tuple;
     }
-    tuple.local_port = read(sock, offset!(sock_num)).unwrap_or(0);
-    tuple.remote_port = u16::from_be(read(sock, offset!(sock_dport)).unwrap_or(0));
+    tuple.local_port = read(sock, offset!(sock_num));
+    tuple.remote_port = u16::from_be(read(sock, offset!(sock_dport)));
     if family == INET6 {
-        tuple.local = read(sock, offset!(sock_v6_saddr)).unwrap_or_default();
-        tuple.remote = read(sock, offset!(sock_v6_daddr)).unwrap_or_default();
+        tuple.local = read(sock, offset!(sock_v6_saddr));
+        tuple.remote = read(sock, offset!(sock_v6_daddr));
     } else {
-        let local: [u8; 4] = read(sock, offset!(sock_saddr)).unwrap_or_default();
-        let remote: [u8; 4] = read(sock, offset!(sock_daddr)).unwrap_or_default();
-        tuple.local[..4].copy_from_slice(&local);
-        tuple.remote[..4].copy_from_slice(&remote);
+        tuple.local = mapped(read(sock, offset!(sock_saddr)));
+        tuple.remote = mapped(read(sock, offset!(sock_daddr)));
     }
     tuple
+}
+
+/// IPv4, in network order, as an address of IPv6.
+#[inline(always)]
+fn mapped(address: u32) -> [u8; 16] {
+    // SAFETY: both are 16 bytes.
+    unsafe { core::mem::transmute([0, 0, 0xffff_u32.to_be(), address]) }
 }
 
 /// Name of the current process: of its first thread.
@@ -166,6 +181,6 @@ pub fn tuple(sock: u64, family: u16, role: Role) -> Tuple {
 pub fn process_name() -> [u8; 16] {
     // SAFETY: has no requirements.
     let task = unsafe { bpf_get_current_task() };
-    let leader: u64 = read(task, offset!(task_group_leader)).unwrap_or(task);
-    read(leader, offset!(task_comm)).unwrap_or_default()
+    let leader: u64 = read(task, offset!(task_group_leader));
+    read(leader, offset!(task_comm))
 }

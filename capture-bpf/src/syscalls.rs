@@ -10,8 +10,8 @@ use aya_ebpf::macros::tracepoint;
 use aya_ebpf::programs::TracePointContext;
 use wirespan_capture_abi::Direction::{self, Received, Sent};
 
-use crate::calls::{self, Memory};
-use crate::copy::Shape;
+use crate::calls::{self, Memory, Shape};
+use crate::copy::Source;
 use crate::kernel::socket_of;
 
 /// Flags of recv with which no bytes leave the stream, or none of it: MSG_OOB, MSG_PEEK,
@@ -35,10 +35,11 @@ fn returned(ctx: &TracePointContext) -> i64 {
     unsafe { *ctx.as_ptr().cast::<i64>().add(2) }
 }
 
-/// Memory given as an address and a length in arguments 1 and 2.
+/// Memory given as an address and a length, or a number, in arguments 1 and 2.
 #[inline(always)]
-fn memory(ctx: &TracePointContext) -> Memory {
+fn memory(ctx: &TracePointContext, shape: Shape) -> Memory {
     Memory {
+        shape,
         address: argument(ctx, 1),
         count: argument(ctx, 2),
         offset: 0,
@@ -47,34 +48,61 @@ fn memory(ctx: &TracePointContext) -> Memory {
 
 /// read(fd, buf, count)
 #[tracepoint]
+#[inline(always)]
 pub fn enter_read(ctx: TracePointContext) -> u32 {
-    calls::begin(argument(&ctx, 0) as u32, Received, memory(&ctx));
+    calls::begin(
+        argument(&ctx, 0) as u32,
+        Received,
+        memory(&ctx, Shape::BUFFER),
+    );
     0
 }
 
 /// write(fd, buf, count)
 #[tracepoint]
+#[inline(always)]
 pub fn enter_write(ctx: TracePointContext) -> u32 {
-    calls::begin(argument(&ctx, 0) as u32, Sent, memory(&ctx));
+    calls::begin(argument(&ctx, 0) as u32, Sent, memory(&ctx, Shape::BUFFER));
+    0
+}
+
+/// readv(fd, vectors, count), and preadv2
+#[tracepoint]
+pub fn enter_readv(ctx: TracePointContext) -> u32 {
+    calls::begin(
+        argument(&ctx, 0) as u32,
+        Received,
+        memory(&ctx, Shape::VECTORS),
+    );
+    0
+}
+
+/// writev(fd, vectors, count), and pwritev2
+#[tracepoint]
+pub fn enter_writev(ctx: TracePointContext) -> u32 {
+    calls::begin(argument(&ctx, 0) as u32, Sent, memory(&ctx, Shape::VECTORS));
     0
 }
 
 /// recvfrom(fd, buf, len, flags, …)
 #[tracepoint]
+#[inline(always)]
 pub fn enter_recvfrom(ctx: TracePointContext) -> u32 {
-    receive(&ctx, argument(&ctx, 3), memory(&ctx));
+    receive(&ctx, argument(&ctx, 3), memory(&ctx, Shape::BUFFER));
     0
 }
 
 /// sendto(fd, buf, len, flags, …)
 #[tracepoint]
+#[inline(always)]
 pub fn enter_sendto(ctx: TracePointContext) -> u32 {
-    calls::begin(argument(&ctx, 0) as u32, Sent, memory(&ctx));
+    calls::begin(argument(&ctx, 0) as u32, Sent, memory(&ctx, Shape::BUFFER));
     0
 }
 
 /// recvmsg(fd, msg, flags)
 #[tracepoint]
+#[inline(always)]
 pub fn enter_recvmsg(ctx: TracePointContext) -> u32 {
     if let Some(memory) = message(argument(&ctx, 1)) {
         receive(&ctx, argument(&ctx, 2), memory);
@@ -84,6 +112,7 @@ pub fn enter_recvmsg(ctx: TracePointContext) -> u32 {
 
 /// sendmsg(fd, msg, flags)
 #[tracepoint]
+#[inline(always)]
 pub fn enter_sendmsg(ctx: TracePointContext) -> u32 {
     if let Some(memory) = message(argument(&ctx, 1)) {
         calls::begin(argument(&ctx, 0) as u32, Sent, memory);
@@ -93,13 +122,22 @@ pub fn enter_sendmsg(ctx: TracePointContext) -> u32 {
 
 /// recvmmsg(fd, messages, count, flags, …)
 #[tracepoint]
+#[inline(always)]
 pub fn enter_recvmmsg(ctx: TracePointContext) -> u32 {
-    receive(&ctx, argument(&ctx, 3), memory(&ctx));
+    receive(&ctx, argument(&ctx, 3), memory(&ctx, Shape::VECTORS));
+    0
+}
+
+/// sendmmsg(fd, messages, count, flags)
+#[tracepoint]
+pub fn enter_sendmmsg(ctx: TracePointContext) -> u32 {
+    calls::begin(argument(&ctx, 0) as u32, Sent, memory(&ctx, Shape::VECTORS));
     0
 }
 
 /// splice(fd_in, off_in, fd_out, off_out, len, flags): one end is a pipe.
 #[tracepoint]
+#[inline(always)]
 pub fn enter_splice(ctx: TracePointContext) -> u32 {
     let (from, to) = (argument(&ctx, 0) as u32, argument(&ctx, 2) as u32);
     calls::begin(from, Received, Memory::NONE);
@@ -111,6 +149,7 @@ pub fn enter_splice(ctx: TracePointContext) -> u32 {
 
 /// sendfile(out_fd, in_fd, offset, count)
 #[tracepoint]
+#[inline(always)]
 pub fn enter_sendfile(ctx: TracePointContext) -> u32 {
     calls::begin(argument(&ctx, 0) as u32, Sent, Memory::NONE);
     0
@@ -118,6 +157,7 @@ pub fn enter_sendfile(ctx: TracePointContext) -> u32 {
 
 /// connect(fd, …)
 #[tracepoint]
+#[inline(always)]
 pub fn enter_connect(ctx: TracePointContext) -> u32 {
     if let Some(sock) = socket_of(argument(&ctx, 0) as u32) {
         calls::connect(sock);
@@ -127,36 +167,25 @@ pub fn enter_connect(ctx: TracePointContext) -> u32 {
 
 /// Return of connect
 #[tracepoint]
+#[inline(always)]
 pub fn exit_connect(ctx: TracePointContext) -> u32 {
     calls::connected(returned(&ctx));
     0
 }
 
-/// Return of a call with a buffer.
+/// Return of a call that moves bytes.
 #[tracepoint]
-pub fn exit_buffer(ctx: TracePointContext) -> u32 {
-    calls::finish(Shape::Buffer, returned(&ctx));
-    0
-}
-
-/// Return of a call with vectors.
-#[tracepoint]
-pub fn exit_vectors(ctx: TracePointContext) -> u32 {
-    calls::finish(Shape::Vectors, returned(&ctx));
+#[inline(always)]
+pub fn exit_call(ctx: TracePointContext) -> u32 {
+    calls::finish(Source::Vectors, returned(&ctx));
     0
 }
 
 /// Return of a call with messages.
 #[tracepoint]
+#[inline(always)]
 pub fn exit_messages(ctx: TracePointContext) -> u32 {
-    calls::finish(Shape::Messages, returned(&ctx));
-    0
-}
-
-/// Return of a call without memory of the process.
-#[tracepoint]
-pub fn exit_nothing(ctx: TracePointContext) -> u32 {
-    calls::finish(Shape::Nothing, returned(&ctx));
+    calls::finish(Source::Messages, returned(&ctx));
     0
 }
 
@@ -182,6 +211,7 @@ fn message(address: u64) -> Option<Memory> {
     let failed =
         unsafe { bpf_probe_read_user(vectors.as_mut_ptr().cast(), 16, (address + 16) as *const _) };
     (failed == 0).then_some(Memory {
+        shape: Shape::VECTORS,
         address: vectors[0],
         count: vectors[1],
         offset: 0,

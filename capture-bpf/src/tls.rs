@@ -18,9 +18,9 @@ use wirespan_capture_abi::{
     Session, SessionKey, Thread, TlsCall, Wish, connection_flag, session_flag,
 };
 
-use crate::calls::{self, Memory};
+use crate::calls::{self, Memory, Shape};
 use crate::connections;
-use crate::copy::{self, Moved, Shape};
+use crate::copy::{self, Moved, Source};
 use crate::maps::{CONNECTIONS, SESSION_WISHES, SESSIONS, THREADS, count, settings};
 use crate::syscalls::argument as argument_of;
 
@@ -197,10 +197,15 @@ pub fn tell(
         other,
         ..Header::default()
     };
-    let memory = Memory {
-        address: call.buffer,
-        count: if call.buffer == 0 { 0 } else { len },
-        offset: 0,
+    let memory = if call.buffer == 0 {
+        Memory::NONE
+    } else {
+        Memory {
+            shape: Shape::BUFFER,
+            address: call.buffer,
+            count: len,
+            offset: 0,
+        }
     };
     let moved = Moved {
         header,
@@ -208,7 +213,7 @@ pub fn tell(
         from,
         until,
     };
-    copy::data(&raw mut thread.walk, Shape::Buffer, memory, moved);
+    copy::data(&raw mut thread.walk, Source::Vectors, memory, moved);
 }
 
 /// Whether the filters let the connection of a session through; its socket is told if it was not.
@@ -273,7 +278,8 @@ pub fn covers(
     sock: u64,
     connection: &mut Connection,
     direction: Direction,
-    shape: Shape,
+    source: Source,
+    memory: Memory,
     is_first: bool,
 ) -> bool {
     if connection.flags & connection_flag::SECURED != 0 {
@@ -283,14 +289,10 @@ pub fn covers(
     if !is_inside && thread.adjacent.watch == 0 {
         return false;
     }
-    let memory = Memory {
-        address: thread.memory,
-        count: thread.count,
-        offset: thread.offset,
-    };
-    let Some(start) = copy::first_byte(shape, memory) else {
+    let start = copy::first_byte(source, memory);
+    if start == 0 {
         return false;
-    };
+    }
     if is_inside {
         if !record(start).is_some_and(|(kind, _)| kind <= LAST_TYPE) {
             return false;
@@ -378,7 +380,7 @@ fn fits(records: &[u16; RECORDS], len: u32) -> bool {
 /// Type and length of the record that begins at an address.
 #[inline(always)]
 fn record(address: u64) -> Option<(u8, u16)> {
-    let head: [u8; 5] = copy::read_user(address)?;
+    let head: [u8; 5] = copy::read_user(address);
     let is_one = head[0] >= FIRST_TYPE && head[0] <= LAST_TYPE && head[1] == 3 && head[2] <= 4;
     is_one.then_some((head[0], u16::from_be_bytes([head[3], head[4]])))
 }
@@ -511,7 +513,7 @@ fn moved(value: i32, result: u64) -> i64 {
     if value <= 0 {
         return 0;
     }
-    copy::read_user::<i64>(result).unwrap_or(0)
+    copy::read_user::<u64>(result) as i64
 }
 
 /// Before an instruction that returns, or where the value is in its register.
@@ -556,7 +558,7 @@ pub fn tls_branch(ctx: ProbeContext) -> u32 {
         Place::Register(number) => register(regs, number) as i32,
         Place::Stack(offset) => {
             let at = regs.rsp.wrapping_add(i64::from(offset) as u64);
-            copy::read_user::<i32>(at).unwrap_or(0)
+            copy::read_user::<i32>(at)
         }
     };
     finish(|result| moved(value, result));

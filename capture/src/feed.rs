@@ -34,8 +34,7 @@ const WINDOW: u64 = 4 << 20;
 /// How long a flow whose end is not seen may be silent before it is forgotten, in nanoseconds.
 const IDLE: u64 = 300_000_000_000;
 
-/// `AF_INET6`, `AF_UNIX`.
-const INET6: u16 = 10;
+/// `AF_UNIX`.
 const UNIX: u16 = 1;
 
 /// What was made of the events.
@@ -536,11 +535,7 @@ fn same_host(tuple: &Tuple) -> bool {
 fn addresses(tuple: &Tuple) -> (SocketAddr, SocketAddr) {
     let address = |octets: &[u8; 16]| match tuple.family {
         UNIX => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        INET6 => {
-            let v6 = Ipv6Addr::from(*octets);
-            v6.to_ipv4_mapped().map_or(IpAddr::V6(v6), IpAddr::V4)
-        }
-        _ => IpAddr::V4(Ipv4Addr::new(octets[0], octets[1], octets[2], octets[3])),
+        _ => Ipv6Addr::from(*octets).to_canonical(),
     };
     (
         SocketAddr::new(address(&tuple.local), tuple.local_port),

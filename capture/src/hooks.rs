@@ -16,7 +16,6 @@ use aya::programs::{
 };
 
 use crate::Error;
-use crate::btf::Btf;
 
 /// Where socket bytes are observed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -106,189 +105,126 @@ pub(crate) enum Link {
 }
 
 /// A program and where it runs.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Hook {
-    pub(crate) program: &'static str,
+    pub(crate) program: String,
     pub(crate) target: Target,
     /// Whether to do without it where the kernel does not have the target.
     pub(crate) optional: bool,
 }
 
-const fn hook(program: &'static str, target: Target) -> Hook {
-    Hook {
-        program,
-        target,
-        optional: false,
-    }
-}
-
-const fn optional(program: &'static str, target: Target) -> Hook {
-    Hook {
-        program,
-        target,
-        optional: true,
-    }
-}
-
-const fn syscall(program: &'static str, name: &'static str) -> Hook {
-    hook(program, Target::Tracepoint("syscalls", name))
-}
+/// Birth and death of connections and processes, for every set: program, tracepoint, and whether
+/// the kernel must have it.
+const LIFECYCLE: [(&str, &str, bool); 5] = [
+    ("socket_state", "inet_sock_set_state", true),
+    ("socket_gone", "tcp_destroy_sock", true),
+    ("process_exec", "sched_process_exec", true),
+    ("process_renamed", "task_rename", false),
+    ("process_exit", "sched_process_exit", true),
+];
 
 /// Who has code that he had not: for TLS libraries. Without it, processes are looked at when they
 /// run a program, and what they load later is not seen.
-const MAPPED: Hook = optional(
-    "enter_mmap",
-    Target::Tracepoint("syscalls", "sys_enter_mmap"),
-);
+const MAPPED: (&str, &str) = ("enter_mmap", "sys_enter_mmap");
 
-/// Birth and death of connections and processes, for every set.
-const LIFECYCLE: [Hook; 5] = [
-    hook("socket_state", Target::RawTracepoint("inet_sock_set_state")),
-    hook("socket_gone", Target::RawTracepoint("tcp_destroy_sock")),
-    hook("process_exec", Target::RawTracepoint("sched_process_exec")),
-    optional("process_renamed", Target::RawTracepoint("task_rename")),
-    hook("process_exit", Target::RawTracepoint("sched_process_exit")),
+/// Programs and the tracepoints of system calls. Returns before entries: a call whose entry was seen
+/// must not be left open.
+const SYSCALLS: [(&str, &str); 30] = [
+    ("exit_connect", "sys_exit_connect"),
+    ("exit_call", "sys_exit_read"),
+    ("exit_call", "sys_exit_write"),
+    ("exit_call", "sys_exit_recvfrom"),
+    ("exit_call", "sys_exit_sendto"),
+    ("exit_call", "sys_exit_readv"),
+    ("exit_call", "sys_exit_writev"),
+    ("exit_call", "sys_exit_preadv2"),
+    ("exit_call", "sys_exit_pwritev2"),
+    ("exit_call", "sys_exit_recvmsg"),
+    ("exit_call", "sys_exit_sendmsg"),
+    ("exit_call", "sys_exit_splice"),
+    ("exit_call", "sys_exit_sendfile64"),
+    ("exit_messages", "sys_exit_recvmmsg"),
+    ("exit_messages", "sys_exit_sendmmsg"),
+    ("enter_connect", "sys_enter_connect"),
+    ("enter_read", "sys_enter_read"),
+    ("enter_write", "sys_enter_write"),
+    ("enter_recvfrom", "sys_enter_recvfrom"),
+    ("enter_sendto", "sys_enter_sendto"),
+    ("enter_readv", "sys_enter_readv"),
+    ("enter_writev", "sys_enter_writev"),
+    ("enter_readv", "sys_enter_preadv2"),
+    ("enter_writev", "sys_enter_pwritev2"),
+    ("enter_recvmsg", "sys_enter_recvmsg"),
+    ("enter_sendmsg", "sys_enter_sendmsg"),
+    ("enter_recvmmsg", "sys_enter_recvmmsg"),
+    ("enter_sendmmsg", "sys_enter_sendmmsg"),
+    ("enter_splice", "sys_enter_splice"),
+    ("enter_sendfile", "sys_enter_sendfile64"),
 ];
 
-/// Returns before entries: a call whose entry was seen must not be left open.
-const SYSCALLS: [Hook; 26] = [
-    syscall("exit_buffer", "sys_exit_read"),
-    syscall("exit_buffer", "sys_exit_write"),
-    syscall("exit_buffer", "sys_exit_recvfrom"),
-    syscall("exit_buffer", "sys_exit_sendto"),
-    syscall("exit_vectors", "sys_exit_readv"),
-    syscall("exit_vectors", "sys_exit_writev"),
-    syscall("exit_vectors", "sys_exit_preadv2"),
-    syscall("exit_vectors", "sys_exit_pwritev2"),
-    syscall("exit_vectors", "sys_exit_recvmsg"),
-    syscall("exit_vectors", "sys_exit_sendmsg"),
-    syscall("exit_messages", "sys_exit_recvmmsg"),
-    syscall("exit_messages", "sys_exit_sendmmsg"),
-    syscall("exit_nothing", "sys_exit_splice"),
-    syscall("exit_nothing", "sys_exit_sendfile64"),
-    syscall("enter_read", "sys_enter_read"),
-    syscall("enter_write", "sys_enter_write"),
-    syscall("enter_recvfrom", "sys_enter_recvfrom"),
-    syscall("enter_sendto", "sys_enter_sendto"),
-    syscall("enter_read", "sys_enter_readv"),
-    syscall("enter_write", "sys_enter_writev"),
-    syscall("enter_read", "sys_enter_preadv2"),
-    syscall("enter_write", "sys_enter_pwritev2"),
-    syscall("enter_recvmsg", "sys_enter_recvmsg"),
-    syscall("enter_sendmsg", "sys_enter_sendmsg"),
-    syscall("enter_recvmmsg", "sys_enter_recvmmsg"),
-    syscall("enter_sendto", "sys_enter_sendmmsg"),
-];
-
-const SYSCALLS_WITHOUT_MEMORY: [Hook; 4] = [
-    syscall("exit_connect", "sys_exit_connect"),
-    syscall("enter_connect", "sys_enter_connect"),
-    syscall("enter_splice", "sys_enter_splice"),
-    syscall("enter_sendfile", "sys_enter_sendfile64"),
-];
-
-/// A kretprobe keeps few return addresses, so none is on a function in which processes wait for
-/// bytes over TCP. Unix sockets have no other place.
-const KPROBES: [Hook; 14] = [
-    hook("kretprobe_message", Target::Function("tcp_sendmsg")),
-    hook(
-        "kprobe_tcp_cleanup_rbuf",
-        Target::Function("tcp_cleanup_rbuf"),
-    ),
-    hook("kprobe_tcp_sendmsg", Target::Function("tcp_sendmsg")),
-    hook("kprobe_tcp_recvmsg", Target::Function("tcp_recvmsg")),
-    optional("kretprobe_nothing", Target::Function("tcp_sendpage")),
-    optional("kretprobe_nothing", Target::Function("tcp_splice_read")),
-    optional("kretprobe_message", Target::Function("unix_stream_sendmsg")),
-    optional("kretprobe_message", Target::Function("unix_stream_recvmsg")),
-    optional("kprobe_tcp_sendpage", Target::Function("tcp_sendpage")),
-    optional(
-        "kprobe_tcp_splice_read",
-        Target::Function("tcp_splice_read"),
-    ),
-    optional(
-        "kretprobe_unix_connect",
-        Target::Function("unix_stream_connect"),
-    ),
-    optional(
-        "kprobe_unix_connect",
-        Target::Function("unix_stream_connect"),
-    ),
-    optional(
-        "kprobe_unix_sendmsg",
-        Target::Function("unix_stream_sendmsg"),
-    ),
-    optional(
-        "kprobe_unix_recvmsg",
-        Target::Function("unix_stream_recvmsg"),
-    ),
-];
-
-const TRAMPOLINES: [Hook; 13] = [
-    hook("fexit_tcp_sendmsg", Target::Trampoline("tcp_sendmsg")),
-    hook("fentry_tcp_sendmsg", Target::Trampoline("tcp_sendmsg")),
-    hook("fentry_tcp_recvmsg", Target::Trampoline("tcp_recvmsg")),
-    optional("fexit_tcp_sendpage", Target::Trampoline("tcp_sendpage")),
-    optional(
-        "fexit_tcp_splice_read",
-        Target::Trampoline("tcp_splice_read"),
-    ),
-    optional(
-        "fexit_unix_sendmsg",
-        Target::Trampoline("unix_stream_sendmsg"),
-    ),
-    optional(
-        "fexit_unix_recvmsg",
-        Target::Trampoline("unix_stream_recvmsg"),
-    ),
-    optional("fentry_tcp_sendpage", Target::Trampoline("tcp_sendpage")),
-    optional(
-        "fentry_tcp_splice_read",
-        Target::Trampoline("tcp_splice_read"),
-    ),
-    optional(
-        "fexit_unix_connect",
-        Target::Trampoline("unix_stream_connect"),
-    ),
-    optional(
-        "fentry_unix_connect",
-        Target::Trampoline("unix_stream_connect"),
-    ),
-    optional(
-        "fentry_unix_sendmsg",
-        Target::Trampoline("unix_stream_sendmsg"),
-    ),
-    optional(
-        "fentry_unix_recvmsg",
-        Target::Trampoline("unix_stream_recvmsg"),
-    ),
+/// Functions that move bytes of sockets, and whether the kernel must have them. Programs are named
+/// after them, behind the way in which they are attached.
+const FUNCTIONS: [(&str, bool); 7] = [
+    ("tcp_sendmsg", true),
+    ("tcp_recvmsg", true),
+    ("tcp_sendpage", false),
+    ("tcp_splice_read", false),
+    ("unix_stream_sendmsg", false),
+    ("unix_stream_recvmsg", false),
+    ("unix_stream_connect", false),
 ];
 
 /// What a set attaches, in this order. Births and deaths come first: a socket of which only bytes
 /// were seen would be taken for the next one at its address.
-pub(crate) fn hooks(set: HookSet, btf: &Btf<'_>) -> Vec<Hook> {
-    let mut hooks = LIFECYCLE.to_vec();
-    hooks.push(MAPPED);
+pub(crate) fn hooks(set: HookSet) -> Vec<Hook> {
+    let hook = |program: String, target, required: bool| Hook {
+        program,
+        target,
+        optional: !required,
+    };
+    let mut hooks: Vec<_> = LIFECYCLE
+        .map(|(program, name, required)| {
+            hook(program.to_owned(), Target::RawTracepoint(name), required)
+        })
+        .into();
+    let (program, name) = MAPPED;
+    let target = Target::Tracepoint("syscalls", name);
+    hooks.push(hook(program.to_owned(), target, false));
     match set {
-        HookSet::Tracepoint => {
-            hooks.extend(SYSCALLS);
-            hooks.extend(SYSCALLS_WITHOUT_MEMORY);
-        }
+        HookSet::Tracepoint => hooks.extend(SYSCALLS.map(|(program, name)| {
+            let target = Target::Tracepoint("syscalls", name);
+            hook(program.to_owned(), target, true)
+        })),
         HookSet::Kprobe => {
-            hooks.extend(KPROBES);
+            hooks.extend(FUNCTIONS.map(|(function, required)| {
+                let (program, function) = kprobe_return(function);
+                hook(program.to_owned(), Target::Function(function), required)
+            }));
+            hooks.extend(FUNCTIONS.map(|(function, required)| {
+                let program = format!("kprobe_{function}");
+                hook(program, Target::Function(function), required)
+            }));
         }
         HookSet::Fentry => {
-            // What it returned follows its arguments, of which it lost two over the years.
-            let returned = match btf.parameters("tcp_recvmsg").map_or(0, |names| names.len()) {
-                6 => "fexit_tcp_recvmsg_6",
-                5 => "fexit_tcp_recvmsg_5",
-                _ => "fexit_tcp_recvmsg_4",
-            };
-            hooks.push(hook(returned, Target::Trampoline("tcp_recvmsg")));
-            hooks.extend(TRAMPOLINES);
+            for way in ["fexit", "fentry"] {
+                hooks.extend(FUNCTIONS.map(|(function, required)| {
+                    let program = format!("{way}_{function}");
+                    hook(program, Target::Trampoline(function), required)
+                }));
+            }
         }
     }
     hooks
+}
+
+/// What tells that a function has done its work. A kretprobe keeps few return addresses, so none is
+/// on a function in which processes wait for bytes over TCP. Unix sockets have no other place.
+fn kprobe_return(function: &'static str) -> (&'static str, &'static str) {
+    match function {
+        "tcp_recvmsg" => ("kprobe_tcp_cleanup_rbuf", "tcp_cleanup_rbuf"),
+        "unix_stream_connect" => ("kretprobe_unix_stream_connect", function),
+        _ => ("kretprobe_finish", function),
+    }
 }
 
 /// Loads a program unless it is, and lets it run at a target.

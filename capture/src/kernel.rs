@@ -111,7 +111,7 @@ pub(crate) struct Tables {
 
 impl Kernel {
     /// Loads the object, with the filters set; nothing is attached yet.
-    pub(crate) fn load(filters: &Filters, ring_bytes: u32) -> Result<(Self, Vec<u8>), Error> {
+    pub(crate) fn load(filters: &Filters, ring_bytes: u32) -> Result<Self, Error> {
         let types = fs::read(TYPES).map_err(Error::NoBtf)?;
         let offsets: Plain<Offsets> = Plain(offsets::offsets(&Btf::parse(&types)?)?);
         // The object has no relocations against the kernel's types.
@@ -143,16 +143,15 @@ impl Kernel {
             },
         };
         kernel.set_filters(filters)?;
-        Ok((kernel, types))
+        Ok(kernel)
     }
 
     /// Attaches the programs of the first of `sets` that works here.
-    pub(crate) fn attach(&mut self, sets: &[HookSet], types: &[u8]) -> Result<HookSet, Error> {
-        let types = Btf::parse(types)?;
+    pub(crate) fn attach(&mut self, sets: &[HookSet]) -> Result<HookSet, Error> {
         let mut reasons = String::new();
         let mut last = None;
         for set in sets {
-            match self.attach_set(*set, &types) {
+            match self.attach_set(*set) {
                 Ok(_) => return Ok(*set),
                 Err(error) => {
                     self.detach();
@@ -168,24 +167,24 @@ impl Kernel {
     }
 
     /// Attaches the programs of a set and detaches them; tells what the set does without.
-    pub(crate) fn try_set(&mut self, set: HookSet, types: &Btf<'_>) -> Result<Vec<Omitted>, Error> {
-        let without = self.attach_set(set, types);
+    pub(crate) fn try_set(&mut self, set: HookSet) -> Result<Vec<Omitted>, Error> {
+        let without = self.attach_set(set);
         self.detach();
         without
     }
 
-    fn attach_set(&mut self, set: HookSet, types: &Btf<'_>) -> Result<Vec<Omitted>, Error> {
+    fn attach_set(&mut self, set: HookSet) -> Result<Vec<Omitted>, Error> {
         let mut without = Vec::new();
         // Large, and needed to find the functions of trampolines only.
         let loader_types = match set {
             HookSet::Fentry => aya::Btf::from_sys_fs().ok(),
             HookSet::Kprobe | HookSet::Tracepoint => None,
         };
-        for hook in hooks::hooks(set, types) {
+        for hook in hooks::hooks(set) {
             let link = hooks::attach(
                 &mut self.ebpf,
                 loader_types.as_ref(),
-                hook.program,
+                &hook.program,
                 hook.target,
             );
             match link {

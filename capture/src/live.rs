@@ -70,8 +70,8 @@ impl Live {
     ///
     /// [`Error`] says what this kernel, or these rights, do not allow.
     pub fn start(options: Options) -> Result<Self, Error> {
-        let (mut kernel, types) = Kernel::load(&options.filters, options.ring_bytes)?;
-        let hooks = kernel.attach(&options.hooks, &types)?;
+        let mut kernel = Kernel::load(&options.filters, options.ring_bytes)?;
+        let hooks = kernel.attach(&options.hooks)?;
         let waiter = Waiter::new(&kernel.ring).map_err(Error::Wait)?;
         let mut config = options.engine;
         config.hole_wait = HOLE_WAIT;

@@ -73,6 +73,8 @@ fn tcp(btf: &Btf<'_>, offsets: &mut Offsets) -> Result<(), BtfError> {
     offsets.tcp_write_seq = field(btf, "tcp_sock", "write_seq", 4)?;
     offsets.tcp_copied_seq = field(btf, "tcp_sock", "copied_seq", 4)?;
     offsets.tcp_rcv_nxt = field(btf, "tcp_sock", "rcv_nxt", 4)?;
+    let parameters = btf.parameters("tcp_recvmsg").unwrap_or_default();
+    offsets.tcp_recvmsg_parameters = parameters.len() as u32;
     Ok(())
 }
 
@@ -320,6 +322,7 @@ mod tests {
             iter_nr_segs: 32,
             iter_iovec_value: 4,
             iter_ubuf_value: u32::MAX,
+            tcp_recvmsg_parameters: 0,
             unix_peer: 128,
             unix_addr: 120,
         }

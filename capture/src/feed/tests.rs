@@ -114,8 +114,8 @@ fn tuple(role: Role, midstream: u8) -> Tuple {
         midstream,
         ..Tuple::default()
     };
-    tuple.local[..4].copy_from_slice(&[10, 0, 0, 1]);
-    tuple.remote[..4].copy_from_slice(&[10, 0, 0, 2]);
+    tuple.local = Ipv4Addr::new(10, 0, 0, 1).to_ipv6_mapped().octets();
+    tuple.remote = Ipv4Addr::new(10, 0, 0, 2).to_ipv6_mapped().octets();
     tuple
 }
 

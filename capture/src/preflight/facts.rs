@@ -143,7 +143,7 @@ pub struct Attempt {
     /// The set.
     pub set: HookSet,
     /// Its programs and where they run. Empty if the kernel's types are not known.
-    pub hooks: Vec<(&'static str, Target)>,
+    pub hooks: Vec<(String, Target)>,
     /// How it ended.
     pub outcome: Outcome,
 }

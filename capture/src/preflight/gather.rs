@@ -178,21 +178,17 @@ fn attempts(ring_bytes: u32) -> (Result<(), String>, Vec<Attempt>) {
         outcome: Outcome::NotTried,
     };
     let loaded = Kernel::load(&Filters::default(), ring_bytes);
-    let (mut kernel, types) = match loaded {
+    let mut kernel = match loaded {
         Ok(loaded) => loaded,
         Err(error) => return (Err(error.reason()), HookSet::ALL.map(nothing).to_vec()),
     };
-    let types = match Btf::parse(&types) {
-        Ok(types) => types,
-        Err(error) => return (Err(error.to_string()), HookSet::ALL.map(nothing).to_vec()),
-    };
     let attempts = HookSet::ALL.map(|set| Attempt {
         set,
-        hooks: hooks::hooks(set, &types)
+        hooks: hooks::hooks(set)
             .into_iter()
             .map(|hook| (hook.program, hook.target))
             .collect(),
-        outcome: match kernel.try_set(set, &types) {
+        outcome: match kernel.try_set(set) {
             Ok(without) => Outcome::Works { without },
             Err(error) => Outcome::Refused {
                 reason: error.reason(),

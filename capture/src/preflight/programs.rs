@@ -169,7 +169,7 @@ mod tests {
             assert!(helper(*id).is_some(), "a {kind} program calls helper {id}");
         }
         // Every program that is told of moved bytes reads memory and writes to the ring.
-        let exit = contents.programs.iter().find(|p| p.name == "exit_buffer");
+        let exit = contents.programs.iter().find(|p| p.name == "exit_call");
         let exit = exit.unwrap();
         assert_eq!(exit.kind, "tracepoint");
         for helper in ["bpf_probe_read_user", "bpf_map_lookup_elem"] {
