@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Live capture on the oldest and a long-term kernel, in virtual machines. Where those cannot be had
-# (no emulator in the package mirrors, no kernels), it says so and passes.
+# Live capture on the oldest and a long-term kernel, in virtual machines: every set of hooks, the whole
+# workload. Where those cannot be had (no emulator in the package mirrors, no kernels), it says so and
+# passes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -21,18 +22,13 @@ install_from_backports() {
 if ! command -v qemu-system-x86_64 > /dev/null; then
     install qemu-system-x86 || install_from_backports || true
 fi
-[ -e /bin/busybox ] || install busybox-static
+[ -e /bin/busybox ] || install busybox-static || true
 if ! command -v qemu-system-x86_64 > /dev/null; then
     echo "SKIPPED: qemu-system-x86_64 is not installed and could not be"
     exit 0
 fi
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
-if cargo xtask vm-test --kernel 5.10 --kernel 6.12 2>&1 | tee "$log"; then
+if [ ! -e /bin/busybox ]; then
+    echo "SKIPPED: busybox-static is not installed and could not be"
     exit 0
 fi
-if ! grep -q '^vm-test: booting' "$log"; then
-    echo "SKIPPED: no kernel could be had"
-    exit 0
-fi
-exit 1
+cargo xtask vm-test --kernel 5.10 --kernel 6.12

@@ -206,14 +206,20 @@ pub fn took(sock: u64, copied: i64) {
     if thread.sock != sock || copied <= 0 || thread.call & RECEIVED == 0 {
         return;
     }
+    let copied = copied as u64;
     let now = kernel::sequence(sock, Direction::Received);
-    let fresh = u64::from(now.wrapping_sub(thread.before));
-    // A look that takes nothing leaves the stream where it is.
-    if fresh == 0 || fresh > copied as u64 {
+    let mut fresh = u64::from(now.wrapping_sub(thread.before));
+    if kernel::is_done(sock) && kernel::expected(sock) == now {
+        // It has taken the FIN as well.
+        fresh = fresh.saturating_sub(1);
+    }
+    // Another thread may have taken some meanwhile. A look leaves the stream where it is.
+    fresh = fresh.min(copied);
+    if fresh == 0 {
         return;
     }
     let offset = thread.offset;
-    thread.offset = offset + (copied as u64 - fresh);
+    thread.offset = offset + (copied - fresh);
     moved(thread, sock, Source::KernelVectors, fresh);
     thread.offset = offset;
     thread.before = now;
@@ -269,6 +275,7 @@ fn moved(thread: &mut Thread, sock: u64, source: Source, total: u64) {
     let other = other(thread, sock, connection, direction);
     let (from, until) = connections::wanted(sock, connection, direction, position, other);
     if position + total < from {
+        count(Counter::UnwantedBytes, total);
         return;
     }
     let header = Header {

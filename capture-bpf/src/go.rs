@@ -71,10 +71,10 @@ fn begin(ctx: &ProbeContext, direction: Direction) {
 /// `*net.TCPConn`, which leads to a `netFD`. Whatever else it is does not look like one.
 #[inline(always)]
 fn bind(key: &SessionKey, session: &mut Session) -> Option<()> {
-    let tcp: u64 = read_user(key.object + CONN_DATA)?;
-    let net: u64 = read_user(tcp)?;
-    let descriptor: u64 = read_user(net + DESCRIPTOR)?;
-    let (family, kind): (u64, u64) = (read_user(net + FAMILY)?, read_user(net + KIND)?);
+    let tcp: u64 = read_user(key.object + CONN_DATA);
+    let net: u64 = read_user(tcp);
+    let descriptor: u64 = read_user(net + DESCRIPTOR);
+    let (family, kind): (u64, u64) = (read_user(net + FAMILY), read_user(net + KIND));
     if descriptor > u64::from(u32::MAX) || kind != STREAM {
         return None;
     }

@@ -2,6 +2,10 @@
 
 use wirespan_engine::Nanos;
 
+/// Readings of which the best is taken, if none is undisturbed: so many nanoseconds long.
+const READINGS: usize = 64;
+const UNDISTURBED: u64 = 20_000;
+
 /// Translates times of `CLOCK_MONOTONIC`.
 #[derive(Debug)]
 pub(crate) struct Clock {
@@ -22,7 +26,7 @@ impl Clock {
         // Of some readings, the one that was interrupted least.
         let mut best = u64::MAX;
         let mut offset = self.offset;
-        for _ in 0..8 {
+        for _ in 0..READINGS {
             let before = read(libc::CLOCK_MONOTONIC);
             let wall = read(libc::CLOCK_REALTIME);
             let after = read(libc::CLOCK_MONOTONIC);
@@ -30,6 +34,9 @@ impl Clock {
             if span < best {
                 best = span;
                 offset = wall.wrapping_sub(before.midpoint(after));
+            }
+            if best < UNDISTURBED {
+                break;
             }
         }
         // A difference within the reading's own error is none: times must not jitter.

@@ -161,7 +161,6 @@ impl Live {
 
     /// Detaches, reads what is left, and ends all connections.
     pub fn finish(mut self, sink: &mut dyn Sink, tap: &mut dyn Tap) -> (Stats, Ledger, Losses) {
-        let losses = self.kernel.tables.losses();
         self.probes = None;
         self.kernel.detach();
         for _ in 0..=self.kernel.ring_bytes() as usize / BATCH {
@@ -180,6 +179,7 @@ impl Live {
         };
         self.feed.finish(now, &mut out);
         self.engine.finish(now, sink);
+        let losses = self.kernel.tables.losses();
         (self.engine.stats().clone(), self.feed.ledger, losses)
     }
 

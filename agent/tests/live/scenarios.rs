@@ -67,6 +67,48 @@ fn large_bodies_have_their_size_and_time() {
     });
 }
 
+/// Bytes that may be copied out of the kernel of a large exchange, at one end.
+const COPIED: u64 = 64 << 10;
+
+#[test]
+fn large_bodies_are_not_copied_out_of_the_kernel() {
+    let Some(_alone) = capture() else { return };
+    for (scenario, process) in [
+        ("download", "workload"),
+        ("download", "wl-server"),
+        ("upload", "workload"),
+        ("upload", "wl-server"),
+    ] {
+        let watcher = Watcher::tail(&["--process", process]);
+        let truth = play(&["--full", scenario]);
+        let watched = watcher.end();
+        let copied = watched.count("copied out of the kernel");
+        assert!(
+            (1..=COPIED).contains(&copied),
+            "{scenario} at {process}: {copied} bytes copied"
+        );
+        let sizes = |target: &str| {
+            let record = watched
+                .records
+                .iter()
+                .find(|record| record["target"] == target);
+            record.map(|record| {
+                let bytes = |key: &str| record[key].as_u64();
+                (bytes("request_bytes"), bytes("response_bytes"))
+            })
+        };
+        for truth in truth {
+            let expected = (Some(truth.request_bytes), Some(truth.response_bytes));
+            assert_eq!(
+                sizes(&truth.target),
+                Some(expected),
+                "{} at {process}",
+                truth.target
+            );
+        }
+    }
+}
+
 /// A scenario that waits in its middle.
 struct Held {
     child: Child,

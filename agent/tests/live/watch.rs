@@ -87,6 +87,16 @@ pub(crate) struct Watched {
     pub(crate) said: Vec<String>,
 }
 
+impl Watched {
+    /// A number of the honesty block, by the words before it.
+    pub(crate) fn count(&self, what: &str) -> u64 {
+        let mut lines = self.said.iter().map(|line| line.trim_start());
+        let number = lines.find_map(|line| line.strip_prefix(what));
+        let number = number.and_then(|number| number.trim_start().parse().ok());
+        number.unwrap_or_else(|| panic!("no {what:?} in {:#?}", self.said))
+    }
+}
+
 impl Watcher {
     /// Starts `wirespan tail` with more `options`, and waits until it observes.
     pub(crate) fn tail(options: &[&str]) -> Self {

@@ -283,7 +283,14 @@ pub(crate) fn set_option(fd: RawFd, level: c_int, name: c_int, value: c_int) -> 
     done(unsafe { libc::setsockopt(fd, level, name, value, len) }).map(|_| ())
 }
 
-/// Waits until the descriptor can be read (`POLLIN`) or written (`POLLOUT`), a minute at most.
+/// `read`, not before the peer has said all: the last bytes and the end are taken together.
+pub(crate) fn read_late(fd: RawFd, bytes: &mut [u8]) -> io::Result<usize> {
+    wait(fd, libc::POLLRDHUP)?;
+    read(fd, bytes)
+}
+
+/// Waits until the descriptor can be read (`POLLIN`) or written (`POLLOUT`), or has no more
+/// to read (`POLLRDHUP`), a minute at most.
 pub(crate) fn wait(fd: RawFd, events: i16) -> io::Result<()> {
     let mut poll = libc::pollfd {
         fd,

@@ -71,11 +71,12 @@ pub(crate) struct Since {
 
 impl Since {
     pub(crate) fn now() -> io::Result<Self> {
+        // In this order: whatever comes between the two, what follows lies between the wall time and
+        // that time and what has passed.
+        let monotonic = Instant::now();
         let wall = SystemTime::now().duration_since(UNIX_EPOCH);
-        Ok(Self {
-            wall: wall.map_err(io::Error::other)?,
-            monotonic: Instant::now(),
-        })
+        let wall = wall.map_err(io::Error::other)?;
+        Ok(Self { wall, monotonic })
     }
 
     /// The moment in nanoseconds since 1970, and nanoseconds that passed.

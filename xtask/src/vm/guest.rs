@@ -13,7 +13,7 @@ use wirespan_workload::{Hooks, Truth};
 use super::kernels::Kernel;
 
 /// Longest life of a machine, for each set of hooks and to boot.
-const LONGEST_RUN: Duration = Duration::from_secs(540);
+const LONGEST_RUN: Duration = Duration::from_secs(150);
 
 /// Lines of the console that are shown when a machine does not come to its end.
 const CONSOLE_SHOWN: usize = 40;

@@ -120,6 +120,7 @@ pub(crate) fn all() -> Vec<Scenario> {
             "the client has said all before the answer",
             shapes::half_close,
         ),
+        Scenario::run("late", "the last bytes are read with the end", shapes::late),
         Scenario::run(
             "until-close",
             "a response ends with its connection",

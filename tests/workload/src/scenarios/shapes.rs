@@ -17,12 +17,27 @@ const TOGETHER: u64 = 8;
 
 /// The client sends no more before it is answered; the server answers when it knows that.
 pub(super) fn half_close(stage: &mut Stage) -> io::Result<()> {
+    one_each(stage, Way::PLAIN)
+}
+
+/// As [`half_close`]; both read when the other has said all, and take bytes and end in one call.
+pub(super) fn late(stage: &mut Stage) -> io::Result<()> {
+    let way = Way {
+        receive: calls::read_late,
+        at_once: 65_536,
+        ..Way::PLAIN
+    };
+    one_each(stage, way)
+}
+
+/// A connection for each exchange, both directions of which are ended by a FIN.
+fn one_each(stage: &mut Stage, way: Way) -> io::Result<()> {
     let (listener, address) = listen()?;
     let asks: Vec<Ask> = (0..stage.requests).map(Ask::usual).collect();
     let connections = asks.len();
     let server = Child::start("wl-server", move || {
         for _ in 0..connections {
-            let mut end = End::new(listener.accept()?.0, Way::PLAIN);
+            let mut end = End::new(listener.accept()?.0, way);
             let request = end.receive()?.ok_or(io::ErrorKind::UnexpectedEof)?;
             if end.receive()?.is_some() {
                 return Err(io::Error::other("more than one request"));
@@ -35,7 +50,7 @@ pub(super) fn half_close(stage: &mut Stage) -> io::Result<()> {
     })?;
     for ask in asks {
         let stream = TcpStream::connect(address)?;
-        let mut client = Client::over(stream.try_clone()?, Way::PLAIN)?;
+        let mut client = Client::over(stream.try_clone()?, way)?;
         let asked = stage.send(&client, ask)?;
         stream.shutdown(Shutdown::Write)?;
         stage.finish(&mut client, asked)?;
