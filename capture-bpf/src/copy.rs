@@ -239,7 +239,7 @@ pub fn data(walk: *mut Walk, source: Source, memory: Memory, mut moved: Moved) {
     }
     let header = &mut moved.header;
     let copy = get!(walk.copy);
-    if get!(walk.len) > 0 || copy >= LONG as u64 / 2 {
+    if memory.shape == Shape::BUFFER || copy >= LONG as u64 / 2 {
         pieces(walk, source, header);
     } else if copy >= SHORT as u64 / 2 {
         gather::<LONG>(walk, source, header);

@@ -184,6 +184,7 @@ pub fn tell(
     });
     let (from, until) = connections::window(turn, turn_other, wish, position, other);
     if position + len < from {
+        count(Counter::UnwantedBytes, len);
         return;
     }
     let header = Header {
@@ -407,6 +408,7 @@ fn argument(ctx: &ProbeContext, n: usize) -> u64 {
 
 /// SSL_write(ssl, buf, num), gnutls_record_send(session, data, size)
 #[uprobe]
+#[inline(always)]
 pub fn tls_write(ctx: ProbeContext) -> u32 {
     begin(argument(&ctx, 0), argument(&ctx, 1), 0, Sent as u32);
     0
@@ -414,6 +416,7 @@ pub fn tls_write(ctx: ProbeContext) -> u32 {
 
 /// SSL_read(ssl, buf, num), gnutls_record_recv(session, data, size)
 #[uprobe]
+#[inline(always)]
 pub fn tls_read(ctx: ProbeContext) -> u32 {
     begin(argument(&ctx, 0), argument(&ctx, 1), 0, Received as u32);
     0
@@ -421,6 +424,7 @@ pub fn tls_read(ctx: ProbeContext) -> u32 {
 
 /// SSL_write_ex(ssl, buf, num, *written), SSL_write_early_data
 #[uprobe]
+#[inline(always)]
 pub fn tls_write_ex(ctx: ProbeContext) -> u32 {
     begin(
         argument(&ctx, 0),
@@ -433,6 +437,7 @@ pub fn tls_write_ex(ctx: ProbeContext) -> u32 {
 
 /// SSL_read_ex(ssl, buf, num, *readbytes), SSL_read_early_data
 #[uprobe]
+#[inline(always)]
 pub fn tls_read_ex(ctx: ProbeContext) -> u32 {
     begin(
         argument(&ctx, 0),
@@ -445,6 +450,7 @@ pub fn tls_read_ex(ctx: ProbeContext) -> u32 {
 
 /// SSL_write_ex2(ssl, buf, num, flags, *written)
 #[uprobe]
+#[inline(always)]
 pub fn tls_write_ex2(ctx: ProbeContext) -> u32 {
     begin(
         argument(&ctx, 0),
@@ -457,6 +463,7 @@ pub fn tls_write_ex2(ctx: ProbeContext) -> u32 {
 
 /// SSL_sendfile(ssl, fd, offset, size, flags): bytes that are not in memory.
 #[uprobe]
+#[inline(always)]
 pub fn tls_sendfile(ctx: ProbeContext) -> u32 {
     begin(argument(&ctx, 0), 0, 0, Sent as u32);
     0
@@ -464,6 +471,7 @@ pub fn tls_sendfile(ctx: ProbeContext) -> u32 {
 
 /// SSL_do_handshake(ssl), SSL_connect, SSL_accept, gnutls_handshake(session)
 #[uprobe]
+#[inline(always)]
 pub fn tls_handshake(ctx: ProbeContext) -> u32 {
     begin_handshake(argument(&ctx, 0));
     0
@@ -471,6 +479,7 @@ pub fn tls_handshake(ctx: ProbeContext) -> u32 {
 
 /// SSL_free(ssl), gnutls_deinit(session)
 #[uprobe]
+#[inline(always)]
 pub fn tls_free(ctx: ProbeContext) -> u32 {
     forget(argument(&ctx, 0));
     0
@@ -518,6 +527,7 @@ fn moved(value: i32, result: u64) -> i64 {
 
 /// Before an instruction that returns, or where the value is in its register.
 #[uprobe]
+#[inline(always)]
 pub fn tls_return(ctx: ProbeContext) -> u32 {
     // SAFETY: the context of the program.
     let value = unsafe { (*ctx.regs).rax } as i32;
@@ -527,6 +537,7 @@ pub fn tls_return(ctx: ProbeContext) -> u32 {
 
 /// At the return, where the function's own instructions do not tell.
 #[uretprobe]
+#[inline(always)]
 pub fn tls_returned(ctx: RetProbeContext) -> u32 {
     let value: i32 = ctx.ret();
     finish(|result| moved(value, result));
@@ -535,6 +546,7 @@ pub fn tls_returned(ctx: RetProbeContext) -> u32 {
 
 /// A handshake returns.
 #[uprobe]
+#[inline(always)]
 pub fn tls_handshake_return(_: ProbeContext) -> u32 {
     end_handshake();
     0
@@ -542,6 +554,7 @@ pub fn tls_handshake_return(_: ProbeContext) -> u32 {
 
 /// A handshake returns.
 #[uretprobe]
+#[inline(always)]
 pub fn tls_handshake_returned(_: RetProbeContext) -> u32 {
     end_handshake();
     0
@@ -549,6 +562,7 @@ pub fn tls_handshake_returned(_: RetProbeContext) -> u32 {
 
 /// Where it is known what the call will return.
 #[uprobe]
+#[inline(always)]
 pub fn tls_branch(ctx: ProbeContext) -> u32 {
     // SAFETY: the context of the program.
     let (recipe, regs) = unsafe { (Recipe(bpf_get_attach_cookie(ctx.regs.cast())), &*ctx.regs) };
@@ -590,6 +604,7 @@ fn register(regs: &pt_regs, number: u8) -> u64 {
 
 /// mmap(addr, len, prot, flags, fd, offset)
 #[tracepoint]
+#[inline(always)]
 pub fn enter_mmap(ctx: TracePointContext) -> u32 {
     const EXECUTABLE: u64 = 4;
     let (protection, fd) = (argument_of(&ctx, 2), argument_of(&ctx, 4) as i32);
