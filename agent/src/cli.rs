@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use wirespan_capture::HookSet;
 
+use crate::explain::Subject;
 use crate::filter::{Connections, Filter};
 use crate::replay::condition::Condition;
 use crate::terminal::ColourChoice;
@@ -70,6 +71,10 @@ pub(crate) enum Command {
     /// what is missing. Attaches each hook set for a moment and changes nothing
     #[command(after_help = DOCTOR_EXIT_CODES)]
     Doctor(DoctorArgs),
+    /// Say why a process or a connection is, or is not, visible: the reasons in order, and what to do
+    /// about each
+    #[command(after_help = LIVE_EXIT_CODES)]
+    Explain(ExplainArgs),
     /// Write what this machine's connections carry to a file, until stopped with Ctrl-C; a replay
     /// of it gives the requests that tail would have printed
     #[command(after_help = [RECORDINGS, LIVE_EXIT_CODES].concat())]
@@ -164,6 +169,27 @@ pub(crate) struct DoctorArgs {
     /// Print a JSON object: wirespan.doctor/1
     #[arg(long)]
     pub(crate) json: bool,
+    /// Also list the TLS libraries that processes have mapped, and why some cannot be read
+    #[arg(long)]
+    pub(crate) targets: bool,
+}
+
+/// What to explain.
+#[derive(Args, Debug)]
+pub(crate) struct ExplainArgs {
+    /// A process (4711), an address (10.0.0.1:80, 10.0.0.1, :80), or a connection
+    /// (10.0.0.2:50000-10.0.0.1:80)
+    #[arg(value_name = "PID|ADDR|CONN")]
+    pub(crate) subject: Subject,
+    /// How long to watch
+    #[arg(long, value_name = "DURATION", default_value = "3s")]
+    pub(crate) duration: Duration,
+    /// Print a JSON object: wirespan.explain/1
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Where to observe: fentry, kprobe or tracepoint [default: the first that works]
+    #[arg(long, value_name = "SET")]
+    pub(crate) hooks: Option<HookSet>,
 }
 
 /// What to record.

@@ -11,6 +11,7 @@ mod cli;
 mod collect;
 mod doctor;
 mod exit;
+mod explain;
 mod filter;
 mod introspect;
 mod live;
@@ -59,6 +60,7 @@ pub fn main(registry: Result<Registry, DuplicateProtocol>) -> ExitCode {
         Command::Replay(args) => replay::run(&args, &registry, &terminal),
         Command::Tail(args) => live::tail(&args, &registry, &terminal),
         Command::Doctor(args) => doctor::run(&args, &terminal),
+        Command::Explain(args) => explain::run(&args, &registry, &terminal),
         Command::Record(args) => live::record(*args, &registry, &terminal),
         Command::Protocols => introspect::protocols(&registry, &terminal),
         Command::Completions { shell } => {

@@ -172,6 +172,8 @@ pub mod filter_flag {
     pub const CIDR: u32 = 32;
     /// Connections whose peer is on the loopback interface are left out.
     pub const EXTERNAL_ONLY: u32 = 64;
+    /// Everything is left out: the loader is about to detach.
+    pub const EVERYTHING: u32 = 128;
 }
 
 /// Counters of the kernel side, one array per processor.

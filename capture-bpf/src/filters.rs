@@ -12,7 +12,7 @@ use crate::maps::{ADDRESSES, CGROUPS, NAMES, NAMESPACES, PORTS, TGIDS};
 #[inline(always)]
 pub fn judge_process(tgid: u32, settings: &Settings) -> Verdict {
     let filters = settings.filters;
-    if tgid == settings.own_tgid {
+    if tgid == settings.own_tgid || filters & filter_flag::EVERYTHING != 0 {
         return Verdict::Ignore;
     }
     if filters & (filter_flag::TGID | filter_flag::NAME) != 0 {

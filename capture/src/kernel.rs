@@ -221,6 +221,14 @@ impl Kernel {
         while self.links.pop().is_some() {}
     }
 
+    /// Lets the programs leave out everything from now on. It takes effect at once, while to detach
+    /// takes the kernel tens of milliseconds for each program.
+    pub(crate) fn hush(&mut self) -> Result<(), Error> {
+        self.settings.filters |= filter_flag::EVERYTHING;
+        self.settings.epoch = self.settings.epoch.wrapping_add(1).max(1);
+        self.write_settings()
+    }
+
     /// Replaces the filters.
     pub(crate) fn set_filters(&mut self, filters: &Filters) -> Result<(), Error> {
         let mut flags = 0;
@@ -240,6 +248,10 @@ impl Kernel {
         self.fill_networks(&filters.networks)?;
         self.settings.filters = flags;
         self.settings.epoch = self.settings.epoch.wrapping_add(1).max(1);
+        self.write_settings()
+    }
+
+    fn write_settings(&mut self) -> Result<(), Error> {
         let value = Plain(self.settings);
         let mut settings: Array<_, Plain<Settings>> = self.map("SETTINGS")?;
         let written = settings.set(0, value, 0);

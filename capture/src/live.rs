@@ -63,6 +63,23 @@ pub struct Live {
     last_sweep: u64,
 }
 
+/// What came of it at last. Dropping it detaches everything, which may take seconds.
+pub struct Finished {
+    /// The engine's counters.
+    pub stats: Stats,
+    /// What was made of events.
+    pub ledger: Ledger,
+    /// What the kernel side did not deliver.
+    pub losses: Losses,
+    live: Live,
+}
+
+impl Drop for Finished {
+    fn drop(&mut self) {
+        self.live.detach();
+    }
+}
+
 impl Live {
     /// Loads and attaches. From here on, what happens is seen.
     ///
@@ -159,10 +176,12 @@ impl Live {
         Ok(())
     }
 
-    /// Detaches, reads what is left, and ends all connections.
-    pub fn finish(mut self, sink: &mut dyn Sink, tap: &mut dyn Tap) -> (Stats, Ledger, Losses) {
-        self.probes = None;
-        self.kernel.detach();
+    /// Takes no more events, reads what is left, and ends all connections. Programs are detached
+    /// when the result is dropped.
+    pub fn finish(mut self, sink: &mut dyn Sink, tap: &mut dyn Tap) -> Finished {
+        if self.kernel.hush().is_err() {
+            self.detach();
+        }
         for _ in 0..=self.kernel.ring_bytes() as usize / BATCH {
             if self.read(sink, tap) < BATCH {
                 break;
@@ -179,8 +198,17 @@ impl Live {
         };
         self.feed.finish(now, &mut out);
         self.engine.finish(now, sink);
-        let losses = self.kernel.tables.losses();
-        (self.engine.stats().clone(), self.feed.ledger, losses)
+        Finished {
+            stats: self.engine.stats().clone(),
+            ledger: self.feed.ledger,
+            losses: self.kernel.tables.losses(),
+            live: self,
+        }
+    }
+
+    fn detach(&mut self) {
+        self.probes = None;
+        self.kernel.detach();
     }
 
     /// What was made of events so far.

@@ -18,7 +18,9 @@ use crate::stream::{Mode, Stream};
 use crate::table::{Facts, Outlet, Pool, Table};
 use crate::text::Text;
 use crate::timers::Timers;
-use crate::types::{Close, Config, Layer, Nanos, Opening, Process, Roles, Sink, Start};
+use crate::types::{
+    Close, Closed, Config, Layer, Nanos, Opening, Process, Roles, Sink, Start, Unread,
+};
 
 use input::Again;
 use order::Input;
@@ -67,6 +69,10 @@ pub(crate) struct Connection {
     undetected: bool,
     /// Whether any of the three before is set.
     unsettled: bool,
+    /// Why its bytes are only counted, if they are.
+    opaque: Option<&'static str>,
+    /// The last message that could not be read.
+    unread: Option<Unread>,
     /// Errors since the last exchange that was completed.
     errors: u32,
     completed_at_error: u64,
@@ -121,6 +127,8 @@ impl Connection {
             wake: None,
             undetected: false,
             unsettled: false,
+            opaque: None,
+            unread: None,
             errors: 0,
             completed_at_error: 0,
             seq: 0,
@@ -283,6 +291,7 @@ impl Connection {
     #[cold]
     pub(crate) fn turn_opaque(&mut self, reason: &'static str, cx: &mut Context<'_>) {
         add(cx.stats.opaque.entry(reason).or_default(), 1);
+        self.opaque = Some(reason);
         if self.protocol == OPAQUE && self.counts.connections == 0 {
             add(&mut self.counts.connections, 1);
         }
@@ -387,9 +396,25 @@ impl Connection {
         if self.protocol == OPAQUE && self.counts.connections == 0 {
             // Closed before a byte was seen.
             add(cx.stats.opaque.entry("no data").or_default(), 1);
+            self.opaque = Some("no data");
             add(&mut self.counts.connections, 1);
         }
         self.flush_counts(cx);
         add(cx.stats.closed.entry(how).or_default(), 1);
+        cx.sink.closed(&Closed {
+            client: self.facts.client,
+            server: self.facts.server,
+            side: self.facts.side,
+            process: self.facts.process.as_ref(),
+            flags: self.facts.flags,
+            protocol: self.protocol,
+            opaque: self.opaque,
+            unread: self.unread,
+            exchanges: self.table.completed,
+            bytes: Both {
+                to_server: self.streams.to_server.pos,
+                to_client: self.streams.to_client.pos,
+            },
+        });
     }
 }

@@ -33,7 +33,7 @@ pub use registry::{DuplicateProtocol, Registry, RegistryBuilder};
 pub use stats::{Ledger, ProtocolStats, Stats};
 pub use text::Attrs;
 pub use types::{
-    Close, Config, ConnectionId, Exchange, Layer, Nanos, Opening, Process, Roles, Side, Sink,
-    Start, TICK,
+    Close, Closed, Config, ConnectionId, Exchange, Layer, Nanos, Opening, Process, Roles, Side,
+    Sink, Start, TICK, Unread,
 };
 pub use wirespan_parser_api as api;

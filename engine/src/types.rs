@@ -2,8 +2,11 @@
 
 use std::net::SocketAddr;
 
-use wirespan_parser_api::{Flags, Outcome, ProtocolName, Redaction, TraceContext};
+use wirespan_parser_api::{
+    Direction, ErrorKind, Flags, Outcome, ProtocolName, Redaction, TraceContext,
+};
 
+use crate::both::Both;
 use crate::text::Attrs;
 
 /// A moment: nanoseconds since 1970-01-01T00:00:00Z on the capturing machine's clock.
@@ -163,6 +166,9 @@ pub trait Sink {
     /// Takes a report of an exchange that is still open: [`Exchange::open`] says for how long. It
     /// is counted nowhere, and comes again as a finished exchange.
     fn progress(&mut self, _exchange: &Exchange<'_>) {}
+
+    /// Takes the news that a connection was closed, after its last exchange.
+    fn closed(&mut self, _connection: &Closed<'_>) {}
 }
 
 /// One request with its response, as far as they were seen.
@@ -221,6 +227,45 @@ impl Exchange<'_> {
             None => self.open.is_none(),
         }
     }
+}
+
+/// A connection that was closed, and what became of it.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Closed<'a> {
+    /// The client's address, as far as is known.
+    pub client: SocketAddr,
+    /// The server's address, as far as is known.
+    pub server: SocketAddr,
+    /// Whose socket was observed.
+    pub side: Side,
+    /// Whose socket it was last, where that is known.
+    pub process: Option<&'a Process>,
+    /// The flags that all its exchanges have.
+    pub flags: Flags,
+    /// Its protocol, the last one after upgrades; `opaque` if none was found.
+    pub protocol: &'static str,
+    /// Why its bytes were only counted at last; `None` if they were read.
+    pub opaque: Option<&'static str>,
+    /// The last message that could not be read.
+    pub unread: Option<Unread>,
+    /// Exchanges that were completed.
+    pub exchanges: u64,
+    /// Bytes of its streams.
+    pub bytes: Both<u64>,
+}
+
+/// A message that a parser could not read.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Unread {
+    /// What kind of error it was.
+    pub kind: ErrorKind,
+    /// What was being read.
+    pub what: &'static str,
+    /// The direction.
+    pub dir: Direction,
+    /// Where in its stream.
+    pub offset: u64,
 }
 
 /// Bounds and policies of one engine.

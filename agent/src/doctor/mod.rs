@@ -3,10 +3,11 @@
 mod report;
 
 use wirespan_capture::preflight::{self, Check, Facts, Grade};
-use wirespan_capture::{Error, HookSet};
+use wirespan_capture::{Error, HookSet, processes, survey};
 
 use crate::cli::{BUFFER, DoctorArgs};
 use crate::exit::Exit;
+use crate::explain;
 use crate::terminal::Terminal;
 
 /// Runs `doctor`.
@@ -14,12 +15,20 @@ pub(crate) fn run(args: &DoctorArgs, terminal: &Terminal) -> Exit {
     let facts = preflight::gather(BUFFER << 20);
     let checks = preflight::judge(&facts);
     let programs = preflight::programs();
+    let files = args.targets.then(|| survey(&processes()));
     let text = if args.json {
-        format!("{}\n", report::json(&facts, &checks, &programs))
+        let mut value = report::json(&facts, &checks, &programs);
+        if let Some(files) = &files {
+            value["targets"] = explain::targets_json(files).into();
+        }
+        format!("{value}\n")
     } else {
         let marks = report::Marks::new(Terminal::is_unicode(), terminal.stdout_colour());
         let mut text = report::checks(&checks, marks);
         text.push_str(&report::programs(&programs));
+        if let Some(files) = &files {
+            text.push_str(&explain::targets(files));
+        }
         text.push_str(&report::verdict(&facts));
         text
     };

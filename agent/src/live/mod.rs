@@ -13,7 +13,7 @@ use wirespan_engine::api::Redaction;
 use wirespan_engine::{Config, Registry};
 use wirespan_replay::Collect as _;
 
-use crate::cli::{Observe, Output, RecordArgs, Redact, TailArgs};
+use crate::cli::{BUFFER, Observe, Output, RecordArgs, Redact, TailArgs};
 use crate::collect::{Collector, Merger};
 use crate::doctor;
 use crate::exit::Exit;
@@ -122,6 +122,24 @@ fn options(
     }
 }
 
+/// What to observe of a few processes.
+pub(crate) fn options_for(
+    pids: &[u32],
+    hooks: Option<HookSet>,
+    registry: &Arc<Registry>,
+) -> Options {
+    let mut filters = Filters::default();
+    filters.pids = pids.to_vec();
+    Options {
+        hooks: hooks.map_or_else(|| HookSet::ALL.to_vec(), |set| vec![set]),
+        filters,
+        tls: true,
+        ring_bytes: BUFFER << 20,
+        registry: Arc::clone(registry),
+        engine: Config::default(),
+    }
+}
+
 /// Live exchanges on their way to the terminal, and beside it to a recording.
 struct Tail<'a> {
     args: &'a TailArgs,
@@ -160,7 +178,7 @@ impl<'a> Tail<'a> {
             Some(recorder) => recorder,
             None => &mut (),
         };
-        let (stats, ledger, losses) = live.finish(&mut self.collector, tap);
+        let finished = live.finish(&mut self.collector, tap);
         // A recording is whole, however else it ended.
         let recorded = self.recorder.take().map_or(Ok(()), Recorder::finish);
         watched?;
@@ -169,9 +187,9 @@ impl<'a> Tail<'a> {
         let red = self.collector.red();
         let blocks = blocks::Blocks {
             red,
-            stats: &stats,
-            ledger: &ledger,
-            losses: &losses,
+            stats: &finished.stats,
+            ledger: &finished.ledger,
+            losses: &finished.losses,
             seconds,
         };
         match self.args.output {

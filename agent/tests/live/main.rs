@@ -6,6 +6,7 @@
 //! capture runs at a time.
 
 mod endurance;
+mod explain;
 mod rights;
 mod scenarios;
 mod servers;

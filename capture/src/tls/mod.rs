@@ -11,12 +11,13 @@
 mod attach;
 mod maps;
 mod scanner;
+pub(crate) mod survey;
 
 use std::collections::{HashMap, HashSet};
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 
-use wirespan_probe_sites::{Library, Reason};
+use wirespan_probe_sites::Library;
 
 use crate::Error;
 use crate::clock::Clock;
@@ -29,11 +30,10 @@ use scanner::{News, Scanner};
 /// What was found in a file, and the probes on it.
 pub(crate) struct Target {
     /// As a process that has mapped it sees it.
-    pub(crate) path: PathBuf,
-    pub(crate) libraries: Vec<Library>,
-    pub(crate) reasons: Vec<Reason>,
+    path: PathBuf,
+    libraries: Vec<Library>,
     /// Why probes could not be attached.
-    pub(crate) failure: Option<String>,
+    failure: Option<String>,
     links: Vec<Link>,
     /// Since when it is probed, on the monotonic clock.
     since: u64,
@@ -88,7 +88,6 @@ impl Probes {
                 let mut target = Target {
                     path,
                     libraries: scan.found,
-                    reasons: scan.reasons,
                     failure: None,
                     links: Vec::new(),
                     since: 0,

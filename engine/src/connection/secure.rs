@@ -78,6 +78,7 @@ impl Connection {
             self.flush_counts(cx);
             self.protocol = OPAQUE;
         }
+        self.opaque = None;
         self.errors = 0;
     }
 

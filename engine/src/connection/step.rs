@@ -14,6 +14,7 @@ use crate::stats::{ProtocolStats, add};
 use crate::stream::{End, Mode, Stream};
 use crate::table::{Beginning, Message, Moment, Outlet, Table};
 use crate::text::Text;
+use crate::types::Unread;
 
 /// Errors without a completed exchange between them after which a connection turns opaque.
 const MAX_ERRORS: u32 = 8;
@@ -272,6 +273,12 @@ impl Connection {
             return self.pass_over(dir, 1, "parse error", cx);
         }
         stream.mode = Mode::Syncing;
+        self.unread = Some(Unread {
+            kind: error.kind,
+            what: error.what,
+            dir,
+            offset: stream.pos,
+        });
         let key = (self.protocol, error.kind, error.what);
         add(cx.stats.errors.entry(key).or_default(), 1);
         if self.table.completed > self.completed_at_error {

@@ -37,7 +37,12 @@ pub(crate) fn test(root: &Path, options: &[&str]) -> Result<(), String> {
             Ok(kernel) => kernel,
             Err(why) => {
                 println!("vm-test: SKIPPED {version}: {why}");
-                table.row(version, "all", "SKIPPED: the kernel could not be had", false);
+                table.row(
+                    version,
+                    "all",
+                    "SKIPPED: the kernel could not be had",
+                    false,
+                );
                 continue;
             }
         };
