@@ -29,6 +29,7 @@ mod go;
 mod libraries;
 mod reason;
 mod scan;
+mod stripped;
 
 pub use go::GoOffsets;
 pub use reason::Reason;

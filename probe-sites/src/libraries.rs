@@ -9,6 +9,7 @@ use crate::entry::{SYSTEM_V, entry};
 use crate::exits::exits;
 use crate::reason::Reason;
 use crate::scan::{Exits, Family, Function, Library, Machine, Role, Scan};
+use crate::stripped::{self, Found};
 
 /// Functions probed in one file at most; some programs carry two or three copies of a library.
 const MAX_FUNCTIONS: usize = 256;
@@ -95,9 +96,18 @@ pub(crate) fn scan(image: &Image<'_>, scan: &mut Scan) {
                 .or_insert((name, *role, symbol));
         }
     }
+    let stripped = symbols.is_empty() && image.machine == Machine::X86_64;
+    if stripped {
+        for (found, family) in without_symbols(image) {
+            marks.insert(family);
+            symbols.insert(found.symbol.address, (found.name, found.role, found.symbol));
+        }
+    }
+    if symbols.is_empty() {
+        return;
+    }
     if image.machine != Machine::X86_64 {
-        let reason = Reason::Machine(image.machine);
-        scan.reasons.extend((!symbols.is_empty()).then_some(reason));
+        scan.reasons.push(Reason::Machine(image.machine));
         return;
     }
     let mut found: BTreeMap<Family, Vec<Function>> = BTreeMap::new();
@@ -117,7 +127,9 @@ pub(crate) fn scan(image: &Image<'_>, scan: &mut Scan) {
     }
     for (family, mut functions) in found {
         functions.sort_by_key(|function| (function.role, function.start.address));
-        scan.reasons.extend(missing(family, &functions));
+        if !stripped {
+            scan.reasons.extend(missing(family, &functions));
+        }
         // A stub of something that was not compiled in: it always fails.
         functions.retain(|function| function.exits != Exits::Sites(Vec::new()));
         scan.found.push(Library {
@@ -127,6 +139,21 @@ pub(crate) fn scan(image: &Image<'_>, scan: &mut Scan) {
             go: None,
         });
     }
+}
+
+/// Functions of a stripped library, as far as they are found by other means.
+fn without_symbols(image: &Image<'_>) -> impl Iterator<Item = (Found, Family)> {
+    let (found, family) = match crate::content::trace(image) {
+        Some(Reason::Stripped(Family::BoringSsl)) => {
+            (stripped::boringssl(image), Family::BoringSsl)
+        }
+        Some(Reason::Stripped(Family::OpenSsl)) => (stripped::openssl(image), Family::OpenSsl),
+        _ => (None, Family::OpenSsl),
+    };
+    found
+        .into_iter()
+        .flatten()
+        .map(move |found| (found, family))
 }
 
 /// Functions that show TLS libraries which are not probed.

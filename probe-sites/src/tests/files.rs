@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::fixture::{CODE, Fixture};
 use super::go_programs::go_program;
+use super::stripped_files;
 use crate::scan::{Exits, Family, Machine};
 use crate::{Reason, fuzz_scan, scan};
 
@@ -133,7 +134,7 @@ fn an_endless_function_is_given_up() {
 
 #[test]
 fn no_damaged_byte_makes_it_panic() {
-    for file in [library().file(), go_program().file()] {
+    for file in [library(), go_program(), stripped_files::library()].map(|it| it.file()) {
         for at in 0..file.len() {
             for value in [0xff, file[at] ^ 1] {
                 let mut damaged = file.clone();
@@ -163,7 +164,7 @@ fn the_seeds_of_the_fuzz_target_are_these_files() {
 
 #[test]
 fn no_file_that_is_cut_off_makes_it_panic() {
-    for file in [library().file(), go_program().file()] {
+    for file in [library(), go_program(), stripped_files::library()].map(|it| it.file()) {
         for end in (0..file.len()).step_by(61) {
             fuzz_scan(&file[..end]);
         }
@@ -176,10 +177,11 @@ proptest! {
     /// Several words of the file are replaced by numbers that are large, or near something.
     #[test]
     fn no_hostile_numbers_make_it_panic(
-        go: bool,
+        which in 0..3_usize,
         changes in prop::collection::vec((any::<prop::sample::Index>(), 0_u64..0x2000, 0_u8..6), 1..6)
     ) {
-        let mut file = if go { go_program().file() } else { library().file() };
+        let fixtures = [library, go_program, stripped_files::library];
+        let mut file = fixtures[which]().file();
         for (place, number, kind) in changes {
             let at = place.index(file.len() / 8 - 1) * 8;
             let number = match kind {

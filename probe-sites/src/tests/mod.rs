@@ -4,3 +4,4 @@ mod files;
 mod fixture;
 mod go_programs;
 mod paths;
+mod stripped_files;
