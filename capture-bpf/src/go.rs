@@ -8,7 +8,7 @@ use aya_ebpf::bindings::pt_regs;
 use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use aya_ebpf::macros::uprobe;
 use aya_ebpf::programs::ProbeContext;
-use wirespan_capture_abi::Direction::{self, Received, Sent};
+use wirespan_capture_abi::Direction::{Received, Sent};
 use wirespan_capture_abi::{Session, SessionKey, TlsCall, session_flag};
 
 use crate::calls;
@@ -38,33 +38,14 @@ fn call_key(regs: &pt_regs) -> SessionKey {
     tls::key(regs.r14)
 }
 
+/// The session of a connection, with its socket if that can be found.
 #[inline(always)]
-fn begin(ctx: &ProbeContext, direction: Direction) {
-    if calls::thread().is_none() {
-        return;
-    }
-    let regs = registers(ctx);
-    let key = tls::key(regs.rax);
-    let Some(session) = tls::session(&key, 0) else {
-        return;
-    };
+fn session(key: &SessionKey) -> Option<&'static mut Session> {
+    let session = tls::session(key, 0)?;
     if session.sock == 0 {
-        bind(&key, session);
+        bind(key, session);
     }
-    let call = TlsCall {
-        object: key.object,
-        buffer: regs.rbx,
-        result: 0,
-        // SAFETY: has no requirements.
-        time: unsafe { bpf_ktime_get_ns() },
-        other: match direction {
-            Sent => session.position[1],
-            Received => 0,
-        },
-        direction: direction as u32,
-        bound: 0,
-    };
-    let _ = GO_CALLS.insert(call_key(regs), &call, 0);
+    Some(session)
 }
 
 /// Finds the socket of a connection: `tls.Conn` holds a `net.Conn`, which mostly is a
@@ -93,21 +74,66 @@ fn bind(key: &SessionKey, session: &mut Session) -> Option<()> {
     Some(())
 }
 
-/// crypto/tls.(*Conn).Write(b []byte)
+/// crypto/tls.(*Conn).writeRecordLocked(type, data []byte), at the jump that is taken when the stack
+/// has to grow first.
+///
+/// Under the connection's lock, and before a byte leaves: whoever reads the peer's answer knows how
+/// much was sent, also if this goroutine has not gone on by then.
 #[uprobe]
-pub fn go_write(ctx: ProbeContext) -> u32 {
-    begin(&ctx, Sent);
+pub fn go_write_record(ctx: ProbeContext) -> u32 {
+    /// Jump if below or equal: carry, or zero.
+    const GROWS: u64 = 1 | 1 << 6;
+    /// Type of records that carry data, RFC 8446 §5.1.
+    const DATA: u8 = 23;
+    let regs = registers(&ctx);
+    let len = regs.rdi as i64;
+    if regs.eflags & GROWS != 0 || regs.rbx as u8 != DATA || len <= 0 {
+        return 0;
+    }
+    let Some(thread) = calls::thread() else {
+        return 0;
+    };
+    let key = tls::key(regs.rax);
+    let Some(session) = session(&key) else {
+        return 0;
+    };
+    let call = TlsCall {
+        object: key.object,
+        buffer: regs.rcx,
+        // SAFETY: has no requirements.
+        time: unsafe { bpf_ktime_get_ns() },
+        direction: Sent as u32,
+        ..TlsCall::default()
+    };
+    if session.sock == 0 {
+        tls::adjoin(thread, &key, session, call.direction, len as u32);
+    }
+    let other = session.position[1];
+    tls::tell(thread, &key, session, &call, len as u64, other);
     0
 }
 
 /// crypto/tls.(*Conn).Read(b []byte)
 #[uprobe]
 pub fn go_read(ctx: ProbeContext) -> u32 {
-    begin(&ctx, Received);
+    if calls::thread().is_none() {
+        return 0;
+    }
+    let regs = registers(&ctx);
+    let key = tls::key(regs.rax);
+    if session(&key).is_some() {
+        let call = TlsCall {
+            object: key.object,
+            buffer: regs.rbx,
+            direction: Received as u32,
+            ..TlsCall::default()
+        };
+        let _ = GO_CALLS.insert(call_key(regs), &call, 0);
+    }
     0
 }
 
-/// Before a return of one of them: the number of bytes is in rax.
+/// Before a return of it: the number of bytes is in rax.
 #[uprobe]
 pub fn go_return(ctx: ProbeContext) -> u32 {
     let regs = registers(&ctx);
@@ -130,11 +156,7 @@ pub fn go_return(ctx: ProbeContext) -> u32 {
         if session.sock == 0 {
             tls::adjoin(thread, &key, session, call.direction, len as u32);
         }
-        let other = if call.direction == Sent as u32 {
-            call.other
-        } else {
-            session.position[0]
-        };
+        let other = session.position[0];
         tls::tell(thread, &key, session, &call, len as u64, other);
     }
     0

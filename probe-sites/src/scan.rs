@@ -150,6 +150,10 @@ pub enum Role {
     Shutdown,
     /// `(connection)`: the connection is gone after this; `SSL_free`, `gnutls_deinit`.
     Free,
+    /// Go: `(connection, type of record, bytes, count)`, called under the lock of the connection, so in
+    /// the order of the stream: `writeRecordLocked`. Data have type 23. Its entry is a conditional
+    /// jump that is taken when the stack has to grow; then it fires again.
+    GoWriteRecord,
     /// Go: `runtime.newproc1(function, parent, …)` returns the new goroutine.
     GoSpawn,
     /// Go: the goroutine that runs this ends: `runtime.goexit1`, called by every goroutine at its end.
@@ -341,7 +345,12 @@ impl Role {
     pub fn arguments(self) -> u8 {
         match self {
             Self::Write | Self::Read | Self::Peek | Self::SetFds => 3,
-            Self::WriteEx | Self::ReadEx | Self::PeekEx | Self::WriteEarly | Self::ReadEarly => 4,
+            Self::WriteEx
+            | Self::ReadEx
+            | Self::PeekEx
+            | Self::WriteEarly
+            | Self::ReadEarly
+            | Self::GoWriteRecord => 4,
             Self::WriteEx2 | Self::Sendfile => 5,
             Self::SetFd | Self::SetReadFd | Self::SetWriteFd | Self::GoSpawn => 2,
             Self::Handshake | Self::Connect | Self::Accept | Self::Shutdown | Self::Free => 1,
@@ -372,6 +381,7 @@ impl Role {
             | Self::SetFds
             | Self::Shutdown
             | Self::Free
+            | Self::GoWriteRecord
             | Self::GoExit => Returns::Nothing,
         }
     }

@@ -21,8 +21,10 @@ pub(super) struct Sessions {
     held_bytes: usize,
     /// Sessions whose socket is gone: the kernel side is to forget them.
     pub(super) gone: Vec<(SessionKey, u64)>,
-    /// Processes whose libraries are observed: since when.
-    pub(super) covered: HashMap<u32, u64>,
+    /// When a library was probed last.
+    probed: u64,
+    /// Processes whose libraries are probed: since when.
+    covered: HashMap<u32, u64>,
 }
 
 /// An event that waits.
@@ -33,7 +35,12 @@ struct Held {
 }
 
 impl Feed {
-    /// From now on, no session of a process begins unseen.
+    /// Another library is probed.
+    pub(crate) fn probed(&mut self, since: u64) {
+        self.sessions.probed = since;
+    }
+
+    /// Since then, no session of a process has begun unseen.
     pub(crate) fn cover(&mut self, tgid: u32, since: u64) {
         self.sessions.covered.insert(tgid, since);
     }
@@ -108,12 +115,14 @@ impl Feed {
             // Closed in the meantime; what the session said is reported without a peer.
             return;
         }
-        let covered = self.sessions.covered.get(&header.tgid).copied();
+        // Whichever library it is, it was probed before the connection was there.
+        let all = self.sessions.probed < binding.sock_born;
+        let covered = self.sessions.covered.get(&header.tgid);
+        let is_covered = all || covered.is_some_and(|since| *since < binding.sock_born);
         let Some(flow) = self.flows.get_mut(&socket) else {
             return;
         };
-        let is_whole =
-            flow.tuple.midstream == 0 && covered.is_some_and(|since| since < binding.sock_born);
+        let is_whole = flow.tuple.midstream == 0 && is_covered;
         let start = if binding.beginning != 0 || is_whole {
             Start::Beginning
         } else {

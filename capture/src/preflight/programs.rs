@@ -17,7 +17,8 @@ use crate::kernel::OBJECT;
 pub struct Program {
     /// Its name.
     pub name: String,
-    /// How it is run: `fentry`, `fexit`, `kprobe`, `kretprobe`, `tracepoint` or `raw_tracepoint`.
+    /// How it is run: `fentry`, `fexit`, `kprobe`, `kretprobe`, `uprobe`, `uretprobe`, `tracepoint`
+    /// or `raw_tracepoint`.
     pub kind: &'static str,
     /// The kernel's functions that it calls, such as `bpf_probe_read_user`.
     pub helpers: BTreeSet<String>,
@@ -43,7 +44,7 @@ const OWN_FUNCTION: u8 = 1;
 /// All helpers that the programs may call: they look things up, read memory, and write to our own
 /// maps and ring buffer only. None writes to memory, packets, sockets, signals or return values of
 /// what is observed.
-const HARMLESS: [BpfHelper; 12] = {
+const HARMLESS: [BpfHelper; 13] = {
     use BpfHelper as H;
     [
         H::BPF_FUNC_map_lookup_elem,
@@ -58,13 +59,18 @@ const HARMLESS: [BpfHelper; 12] = {
         H::BPF_FUNC_ringbuf_reserve,
         H::BPF_FUNC_ringbuf_submit,
         H::BPF_FUNC_ringbuf_query,
+        COOKIE,
     ]
 };
 
+/// Tells a probe on a library where it is. Since Linux 5.15; without it, probes go to other places.
+const COOKIE: BpfHelper = BpfHelper::BPF_FUNC_get_attach_cookie;
+
 /// The kinds of maps that the object may have.
-const MAPS: [MapType; 5] = [
+const MAPS: [MapType; 6] = [
     MapType::RingBuf,
     MapType::Hash,
+    MapType::LruHash,
     MapType::Array,
     MapType::PerCpuArray,
     MapType::LpmTrie,
@@ -97,7 +103,8 @@ pub(super) fn contents() -> Result<Contents, String> {
         let calls = helpers(&function.instructions)
             .ok_or_else(|| format!("program {name} calls what is no helper"))?;
         contents.program_types.insert(type_name, program_type);
-        let pairs = calls.iter().map(|id| (type_name, *id));
+        let needed = calls.iter().filter(|id| **id != COOKIE as u32);
+        let pairs = needed.map(|id| (type_name, *id));
         contents.calls.extend(pairs);
         contents.programs.push(Program {
             name: name.clone(),
@@ -149,6 +156,8 @@ fn kind(section: &ProgramSection) -> Option<(&'static str, &'static str, Program
     use ProgramType as Type;
     Some(match section {
         ProgramSection::KProbe => ("kprobe", "kprobe", Type::KProbe),
+        ProgramSection::UProbe { .. } => ("uprobe", "kprobe", Type::KProbe),
+        ProgramSection::URetProbe { .. } => ("uretprobe", "kprobe", Type::KProbe),
         ProgramSection::KRetProbe => ("kretprobe", "kprobe", Type::KProbe),
         ProgramSection::TracePoint => ("tracepoint", "tracepoint", Type::TracePoint),
         ProgramSection::RawTracePoint => ("raw_tracepoint", "raw_tracepoint", Type::RawTracePoint),
@@ -179,15 +188,14 @@ mod tests {
 
     #[test]
     fn harmless_helpers_are_all_used() {
-        let used: BTreeSet<_> = contents()
-            .unwrap()
-            .calls
+        let programs = contents().unwrap().programs;
+        let used: BTreeSet<_> = programs
             .iter()
-            .map(|(_, id)| *id)
+            .flat_map(|program| &program.helpers)
             .collect();
         let unused: Vec<_> = HARMLESS
             .into_iter()
-            .filter(|helper| !used.contains(&(*helper as u32)))
+            .filter(|helper| !used.contains(&helper_name(*helper as u32)))
             .collect();
         assert!(unused.is_empty(), "{unused:?}");
     }

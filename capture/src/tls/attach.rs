@@ -11,6 +11,9 @@ use crate::Error;
 use crate::hooks::Link;
 use crate::kernel::Kernel;
 
+/// How Go's functions look whether their stack has room.
+const BELOW_OR_EQUAL: Condition = Condition(6);
+
 /// A program at a place of a file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct Point {
@@ -45,6 +48,12 @@ fn points(library: &Library, cookies: bool) -> Vec<Point> {
             continue;
         }
         let mut start = function.entry.file_offset;
+        if function.role == Role::GoWriteRecord
+            && function.entry.instruction != Instruction::Branch(BELOW_OR_EQUAL)
+        {
+            // It could not be told from one that begins anew with a larger stack.
+            continue;
+        }
         if let Some(exit) = exit {
             match (ends(function, exit, cookies), exit.returned) {
                 (Some(ends), _) => exits.extend(ends),
@@ -104,7 +113,7 @@ const HANDSHAKE: Option<Exit> = Some(Exit {
 fn programs(family: Family, role: Role) -> Option<(&'static str, Option<Exit>)> {
     if family == Family::Go {
         return match role {
-            Role::Write => Some(("go_write", GO)),
+            Role::GoWriteRecord => Some(("go_write_record", None)),
             Role::Read => Some(("go_read", GO)),
             Role::Shutdown => Some(("go_close", None)),
             _ => None,

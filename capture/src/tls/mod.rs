@@ -93,6 +93,9 @@ impl Probes {
                     since: 0,
                 };
                 target.attach(Path::new(&way), kernel);
+                if !target.links.is_empty() {
+                    feed.probed(target.since);
+                }
                 self.files.insert(id, target);
             }
             News::Process(tgid, files) => {

@@ -22,9 +22,10 @@ pub use offsets::GoOffsets;
 
 /// What is probed. `Handshake`, `HandshakeContext` and the implicit handshake of `Read` and
 /// `Write` all go through `handshakeContext`.
-const FUNCTIONS: [(&str, Role); 6] = [
+const FUNCTIONS: [(&str, Role); 7] = [
     ("crypto/tls.(*Conn).Write", Role::Write),
     ("crypto/tls.(*Conn).Read", Role::Read),
+    ("crypto/tls.(*Conn).writeRecordLocked", Role::GoWriteRecord),
     ("crypto/tls.(*Conn).handshakeContext", Role::Handshake),
     ("crypto/tls.(*Conn).Close", Role::Shutdown),
     ("runtime.newproc1", Role::GoSpawn),

@@ -8,7 +8,7 @@ use crate::scan::{Condition, Exits, Instruction, Role};
 
 /// Each function of the programs below takes so many bytes.
 const FUNCTION: u64 = 64;
-const NAMES: [&str; 7] = [
+const NAMES: [&str; 8] = [
     "crypto/tls.(*Conn).Write",
     "crypto/tls.(*Conn).Read",
     "crypto/tls.(*Conn).handshakeContext",
@@ -16,6 +16,7 @@ const NAMES: [&str; 7] = [
     "net.(*TCPConn).Read",
     "net.(*TCPConn).Write",
     "runtime.newproc1",
+    "crypto/tls.(*Conn).writeRecordLocked",
 ];
 /// Places in the data of the table of functions, the module's description, the itab.
 const TABLE: usize = 0x100;
@@ -111,7 +112,13 @@ fn functions_are_found_without_symbols_and_every_return_is_an_exit() {
     let roles: Vec<Role> = library.functions.iter().map(|it| it.role).collect();
     assert_eq!(
         roles,
-        [Role::Write, Role::Read, Role::Handshake, Role::GoSpawn]
+        [
+            Role::Write,
+            Role::Read,
+            Role::GoWriteRecord,
+            Role::Handshake,
+            Role::GoSpawn
+        ]
     );
     let read = &library.functions[1];
     assert_eq!(read.start.address, CODE + FUNCTION);
