@@ -180,10 +180,9 @@ impl<'a> Proof<'a> {
         let touched = factory.info(decoded).used_memory().iter();
         for memory in touched.filter(|memory| may_write(memory.access())) {
             let written = slot_of(memory, step.stack);
-            let count_in_memory = matches!(self.returns, Returns::CountAt(_));
             let harmless = match (written, place) {
-                (None, Place::Slot(_)) => false,
-                (None, _) => !count_in_memory,
+                // It may be the bytes that were read, or their count.
+                (None, _) => false,
                 (Some(written), Place::Slot(slot)) => {
                     let size = i64::try_from(memory.memory_size().size()).unwrap_or(i64::MAX);
                     written

@@ -169,9 +169,9 @@ fn a_uretprobe_is_taken_where_it_is_cheaper_than_the_returns() {
 }
 
 #[test]
-fn a_count_in_memory_must_stand_before_the_exit() {
-    let late = |after: fn(&mut CodeAssembler)| {
-        exits("SSL_read_ex", |a| {
+fn bytes_and_their_count_must_stand_before_the_exit() {
+    let late = |name: &'static str, after: fn(&mut CodeAssembler)| {
+        exits(name, |a| {
             let mut smashed = a.create_label();
             a.mov(rax, rax).unwrap();
             call(a); // 3
@@ -183,8 +183,11 @@ fn a_count_in_memory_must_stand_before_the_exit() {
         })[0]
             .0
     };
-    assert_eq!(late(|a| a.mov(edx, 1).unwrap()), 8);
-    assert_eq!(late(|a| a.mov(qword_ptr(rcx), rdx).unwrap()), 13);
+    for name in ["SSL_read", "SSL_read_ex"] {
+        assert_eq!(late(name, |a| a.mov(edx, 1).unwrap()), 8);
+        assert_eq!(late(name, |a| a.mov(qword_ptr(rcx), rdx).unwrap()), 13);
+        assert_eq!(late(name, |a| a.movsb().unwrap()), 11);
+    }
 }
 
 #[test]
