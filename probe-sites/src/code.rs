@@ -15,7 +15,7 @@ use crate::reason::Reason;
 use crate::scan::{Condition, Instruction, Site};
 
 /// Instructions of one function looked at, at most.
-const MAX_INSTRUCTIONS: usize = 20_000;
+const MAX_INSTRUCTIONS: usize = 5_000;
 /// Longest instruction (Intel SDM volume 1, 2.3.11).
 const LONGEST: usize = 15;
 

@@ -23,10 +23,16 @@ use crate::scan::{BuildId, Machine};
 /// Headers read of each kind at most. Real files have some ten segments and some fifty sections;
 /// object files made with one section for each function are not what is attached to.
 const MAX_HEADERS: usize = 4_096;
-/// Symbols looked at in one table at most; a browser with all its symbols has about one million.
-const MAX_SYMBOLS: usize = 8_000_000;
+/// Symbols looked at, at most; a browser with all its symbols has about one million.
+const MAX_SYMBOLS: usize = 4_000_000;
+/// Longest name that is read to its end; those that are looked for are shorter.
+const MAX_NAME: usize = 256;
+/// Relocations looked at, at most.
+const MAX_RELOCATIONS: usize = 1_000_000;
 /// Places of one pointer looked at, at most.
 const MAX_POINTERS: usize = 1_024;
+/// Bytes of the file that may belong to two segments, in all.
+const SHARED: u64 = 1 << 20;
 /// Notes looked at in one segment at most.
 const MAX_NOTES: usize = 64;
 
@@ -212,15 +218,13 @@ impl<'a> Image<'a> {
                 let table = self.data(*section)?;
                 let names = self.sections.get(usize::try_from(section.link).ok()?)?;
                 let size = Sym::size(self.context.container);
-                let count = table.len().checked_div(size)?.min(MAX_SYMBOLS);
+                let count = table.len().checked_div(size)?;
                 let table = Symtab::parse(table, 0, count, self.context).ok()?;
                 Some((table, self.data(*names)?))
             })
-            .flat_map(|(table, names)| {
-                (&table)
-                    .into_iter()
-                    .filter_map(move |sym| Some((sym, string_at(names, sym.st_name)?)))
-            })
+            .flat_map(|(table, names)| (&table).into_iter().map(move |sym| (sym, names)))
+            .take(MAX_SYMBOLS)
+            .map(|(sym, names)| (sym, string_at(names, sym.st_name).unwrap_or_default()))
     }
 
     /// Slots of the global offset table, and the imported function that each will hold.
@@ -240,7 +244,8 @@ impl<'a> Image<'a> {
                 let table = self.data(*section)?;
                 RelocSection::parse(table, 0, table.len(), true, self.context).ok()
             })
-            .flat_map(|table| table.iter().take(MAX_SYMBOLS))
+            .flat_map(|table| table.iter())
+            .take(MAX_RELOCATIONS)
     }
 
     /// What the file has at an address, up to the end of the segment.
@@ -284,7 +289,7 @@ impl<'a> Image<'a> {
             .loads()
             .filter(|(_, _, executable)| !executable)
             .flat_map(|(start, bytes, _)| {
-                let places = memmem::find_iter(bytes, &wanted);
+                let places = memmem::find_iter(bytes, &wanted).take(MAX_POINTERS);
                 let places = places.filter_map(|at| u64::try_from(at).ok()?.checked_add(start));
                 places
                     .filter(|at| at.is_multiple_of(8))
@@ -323,12 +328,23 @@ fn segments(bytes: &[u8], header: &Header, context: Ctx) -> Result<Vec<ProgramHe
     let Ok(offset) = usize::try_from(header.e_phoff) else {
         return Err(damaged);
     };
-    ProgramHeader::parse(bytes, offset, count, context).map_err(|_| damaged)
+    let mut segments = ProgramHeader::parse(bytes, offset, count, context).map_err(|_| damaged)?;
+    // Loaded segments share a page of the file at most; else each would be searched anew.
+    let mut left = u64::try_from(bytes.len())
+        .unwrap_or(u64::MAX)
+        .saturating_add(SHARED);
+    segments.retain(|segment| {
+        let rest = left.checked_sub(segment.p_filesz);
+        left = rest.unwrap_or(left);
+        segment.p_type != PT_LOAD || rest.is_some()
+    });
+    Ok(segments)
 }
 
 /// The string that begins at `at`, up to its NUL.
-fn string_at(table: &[u8], at: usize) -> Option<&[u8]> {
+pub(crate) fn string_at(table: &[u8], at: usize) -> Option<&[u8]> {
     let rest = table.get(at..)?;
+    let rest = rest.get(..MAX_NAME).unwrap_or(rest);
     rest.get(..memchr(0, rest)?)
 }
 

@@ -12,7 +12,7 @@ use crate::scan::{Exits, Family, Function, Library, Machine, Role, Scan};
 use crate::stripped::{self, Found};
 
 /// Functions probed in one file at most; some programs carry two or three copies of a library.
-const MAX_FUNCTIONS: usize = 256;
+const MAX_FUNCTIONS: usize = 128;
 
 /// The API that OpenSSL, BoringSSL and LibreSSL share, as far as they have it.
 const SSL: &[(&str, Role)] = &[

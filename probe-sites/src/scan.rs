@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use crate::go::GoOffsets;
 use crate::reason::Reason;
 
-/// What [`crate::scan`] found in one file.
+/// What [`crate::scan()`] found in one file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Scan {
     /// What the file was compiled for; `None` if it is no ELF file.

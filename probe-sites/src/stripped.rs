@@ -86,7 +86,8 @@ pub(crate) fn boringssl(image: &Image<'_>) -> Option<Vec<Found>> {
     let shared = calls(image, peek)
         .intersection(&calls(image, read))
         .any(waits);
-    (line == same_line && shared).then(|| {
+    let larger = peek.1.abs_diff(peek.0) < read.1.abs_diff(read.0);
+    (line == same_line && larger && shared).then(|| {
         vec![
             Found::new("SSL_write", Role::Write, *write),
             Found::new("SSL_read", Role::Read, read),
@@ -199,7 +200,8 @@ fn exact_strings(image: &Image<'_>, text: &[u8]) -> Vec<u64> {
 fn constants<'a>(image: &'a Image<'_>, bytes: &'a [u8]) -> impl Iterator<Item = (u64, &'a [u8])> {
     let data = image.loads().filter(|(_, _, executable)| !executable);
     data.flat_map(move |(start, data, _)| {
-        let places = memmem::find_iter(data, bytes).collect::<Vec<usize>>();
+        let places = memmem::find_iter(data, bytes).take(MAX_STRINGS);
+        let places = places.collect::<Vec<usize>>();
         places.into_iter().filter_map(move |at| {
             let address = start.checked_add(u64::try_from(at).ok()?)?;
             Some((address, data.get(..at)?))

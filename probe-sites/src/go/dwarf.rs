@@ -12,9 +12,10 @@ use miniz_oxide::inflate::decompress_to_vec_zlib_with_limit;
 use super::GoOffsets;
 use crate::elf::Image;
 
-/// Largest section that is decompressed. The debugging information of large Go programs has
-/// some 100 MB.
-const MAX_SECTION: usize = 256 << 20;
+/// Largest sections that are decompressed: `.debug_info`, which in large Go programs has some 60
+/// MB, and the others.
+const MAX_INFO: usize = 128 << 20;
+const MAX_OTHER: usize = 32 << 20;
 /// Bytes of abbreviations read in all; Go's units share one table of about 1 kB.
 const MAX_ABBREVIATIONS: usize = 256 << 20;
 
@@ -31,9 +32,9 @@ type Slice<'a> = EndianSlice<'a, LittleEndian>;
 
 /// The offsets, if all are there.
 pub(super) fn offsets(image: &Image<'_>) -> Option<GoOffsets> {
-    let info = section(image, "info")?;
-    let abbreviations = section(image, "abbrev")?;
-    let strings = section(image, "str").unwrap_or_default();
+    let info = section(image, "info", MAX_INFO)?;
+    let abbreviations = section(image, "abbrev", MAX_OTHER)?;
+    let strings = section(image, "str", MAX_OTHER).unwrap_or_default();
     let mut members = Members {
         strings: DebugStr::new(&strings, LittleEndian),
         found: HashMap::new(),
@@ -53,7 +54,7 @@ pub(super) fn offsets(image: &Image<'_>) -> Option<GoOffsets> {
 }
 
 /// A section of debugging information, decompressed.
-fn section<'a>(image: &Image<'a>, name: &str) -> Option<Cow<'a, [u8]>> {
+fn section<'a>(image: &Image<'a>, name: &str, most: usize) -> Option<Cow<'a, [u8]>> {
     /// ELF's compression header, `Elf64_Chdr`, for zlib.
     const ZLIB: [u8; 4] = [1, 0, 0, 0];
     const COMPRESSION_HEADER: usize = 24;
@@ -64,7 +65,7 @@ fn section<'a>(image: &Image<'a>, name: &str) -> Option<Cow<'a, [u8]>> {
     }
     let stream = data.get(COMPRESSION_HEADER..)?;
     data.starts_with(&ZLIB).then_some(())?;
-    let plain = decompress_to_vec_zlib_with_limit(stream, MAX_SECTION).ok()?;
+    let plain = decompress_to_vec_zlib_with_limit(stream, most).ok()?;
     Some(Cow::Owned(plain))
 }
 

@@ -9,9 +9,9 @@
 
 use std::collections::HashMap;
 
-use memchr::{memchr, memmem};
+use memchr::memmem;
 
-use crate::elf::{Image, Symbol};
+use crate::elf::{Image, Symbol, string_at};
 
 /// Functions looked at, at most; the largest programs have some 300,000.
 const MAX_FUNCTIONS: usize = 4_000_000;
@@ -126,8 +126,7 @@ impl<'a> Table<'a> {
         let data = self
             .functions
             .get(usize::try_from(word(entry, 4)?).ok()?..)?;
-        let name = self.names.get(usize::try_from(word(data, 4)?).ok()?..)?;
-        let name = name.get(..memchr(0, name)?)?;
+        let name = string_at(self.names, usize::try_from(word(data, 4)?).ok()?)?;
         let next = word(self.functions, nth.checked_add(1)?.checked_mul(8)?)?;
         Some(Function {
             name,

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::fixture::{CODE, Fixture};
 use super::go_programs::go_program;
 use super::stripped_files;
+use crate::elf::Image;
 use crate::scan::{Exits, Family, Machine};
 use crate::{Reason, fuzz_scan, scan};
 
@@ -130,6 +131,25 @@ fn an_endless_function_is_given_up() {
     let fixture = Fixture::of("SSL_read", |a| a.db(&[0xeb, 0].repeat(100_000)).unwrap());
     let function = fixture.function();
     assert!(matches!(function.exits, Exits::Uretprobe(_)));
+}
+
+#[test]
+fn segments_that_claim_the_same_bytes_over_and_over_are_not_searched_each() {
+    let mut file = library().file();
+    let at = file.len();
+    let headers: Vec<u8> = file[64..64 + 56].repeat(4_000);
+    file.extend(headers);
+    file.resize(file.len() + (64 << 20), 0);
+    file[32..40].copy_from_slice(&(at as u64).to_le_bytes());
+    file[56..58].copy_from_slice(&4_000_u16.to_le_bytes());
+    // All 4,000 hold the whole file.
+    for nth in 0..4_000 {
+        let header = at + nth * 56;
+        let size = file.len() as u64;
+        file[header + 8..header + 16].copy_from_slice(&0_u64.to_le_bytes());
+        file[header + 32..header + 40].copy_from_slice(&size.to_le_bytes());
+    }
+    assert_eq!(Image::parse(&file).unwrap().loads().count(), 1);
 }
 
 #[test]
