@@ -100,8 +100,9 @@ pub struct Function {
     pub entry: Site,
     /// Where the call's result is seen.
     pub exits: Exits,
-    /// Every return instruction. Empty if it is not certain that these are all, or if the call may
-    /// end with a jump to another function.
+    /// Every return instruction, where the result is in `rax`: an exact substitute for a uretprobe.
+    /// Empty if it is not certain that these are all, or if the call may end with a jump to another
+    /// function.
     pub returns: Vec<Site>,
 }
 
