@@ -56,9 +56,9 @@ pub(crate) fn hex(out: &mut Vec<u8>, bytes: &[u8]) {
     }
 }
 
-/// Appends `ip:port`, IPv6 in brackets.
-pub(crate) fn address(out: &mut Vec<u8>, address: SocketAddr) {
-    match address.ip() {
+/// Appends an address without port, IPv6 without brackets.
+pub(crate) fn ip(out: &mut Vec<u8>, address: IpAddr) {
+    match address {
         IpAddr::V4(ip) => {
             for (i, octet) in ip.octets().into_iter().enumerate() {
                 if i > 0 {
@@ -68,7 +68,19 @@ pub(crate) fn address(out: &mut Vec<u8>, address: SocketAddr) {
             }
         }
         // Writing into a Vec cannot fail.
-        IpAddr::V6(ip) => drop(write!(out, "[{ip}]")),
+        IpAddr::V6(ip) => drop(write!(out, "{ip}")),
+    }
+}
+
+/// Appends `ip:port`, IPv6 in brackets.
+pub(crate) fn address(out: &mut Vec<u8>, address: SocketAddr) {
+    let brackets = address.is_ipv6();
+    if brackets {
+        out.push(b'[');
+    }
+    ip(out, address.ip());
+    if brackets {
+        out.push(b']');
     }
     out.push(b':');
     unsigned(out, u64::from(address.port()));

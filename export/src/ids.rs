@@ -50,6 +50,24 @@ fn derive(
     offset: u64,
     context: &TraceContext<'_>,
 ) -> [u8; 8] {
+    let mut hash = flow(client, server, offset);
+    hash = absorb(hash, u128::from_be_bytes(context.trace_id));
+    hash = mix(hash ^ u64::from_be_bytes(context.span_id));
+    // W3C Trace Context §3.2.2.4: an id of zeros is invalid.
+    hash.max(1).to_be_bytes()
+}
+
+/// A word, never zero, made of a place in a flow and of what tells it from others at that place.
+pub(crate) fn flow_word(client: SocketAddr, server: SocketAddr, offset: u64, salt: u64) -> u64 {
+    mix(flow(client, server, offset) ^ salt).max(1)
+}
+
+/// A word that depends on every bit of `wide`.
+pub(crate) fn spread(wide: u128) -> u64 {
+    absorb(0, wide)
+}
+
+fn flow(client: SocketAddr, server: SocketAddr, offset: u64) -> u64 {
     let mut hash = mix(offset);
     for address in [client, server] {
         let ip = match address.ip() {
@@ -59,10 +77,7 @@ fn derive(
         hash = absorb(hash, u128::from(ip));
         hash = mix(hash ^ u64::from(address.port()));
     }
-    hash = absorb(hash, u128::from_be_bytes(context.trace_id));
-    hash = mix(hash ^ u64::from_be_bytes(context.span_id));
-    // W3C Trace Context §3.2.2.4: an id of zeros is invalid.
-    hash.max(1).to_be_bytes()
+    hash
 }
 
 fn absorb(hash: u64, wide: u128) -> u64 {

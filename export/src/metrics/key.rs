@@ -1,0 +1,230 @@
+//! What tells series apart, as a run of bytes: cheap to hash, to compare and to keep.
+//!
+//! ```text
+//! instrument  service        label  kind  value                label  kind  value
+//!    u8      len u8, bytes    u8     0    len u8, bytes          u8     1    i64
+//! ```
+
+use crate::semconv::{Facts, Instrument, Label};
+
+/// Longest value of a label in bytes. A longer one is cut at a character.
+const MAX_VALUE: usize = 255;
+
+/// Marks a text, or an integer.
+const TEXT: u8 = 0;
+const INTEGER: u8 = 1;
+
+/// Value of a metric's attribute.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum LabelValue {
+    /// Text.
+    Text(Box<str>),
+    /// An integer.
+    Integer(i64),
+}
+
+/// The identity of a series, being written.
+#[derive(Clone, Debug, Default)]
+pub(super) struct KeyWriter(Vec<u8>);
+
+impl KeyWriter {
+    /// The key of the exchange's own series.
+    pub(super) fn exchange(&mut self, facts: &Facts<'_>, side: &str) -> &[u8] {
+        self.begin(facts.instrument, facts.service);
+        match facts.instrument {
+            Instrument::HttpServer | Instrument::HttpClient => self.http(facts),
+            Instrument::RpcServer | Instrument::RpcClient => self.rpc(facts),
+            Instrument::DbClient | Instrument::DbServer => self.database(facts),
+            Instrument::Other | Instrument::Edge => self.text(Label::Side, side),
+        }
+        self.text_if(Label::ErrorType, facts.error_type);
+        &self.0
+    }
+
+    /// The key of an edge of the service map.
+    pub(super) fn edge(&mut self, edge: &EdgeEnds<'_>, facts: &Facts<'_>) -> &[u8] {
+        self.begin(Instrument::Edge, facts.service);
+        self.text(Label::EdgeClient, edge.client);
+        self.text(Label::EdgeServer, edge.server);
+        self.text(Label::NetworkProtocolName, edge.protocol);
+        self.text(Label::Side, edge.side);
+        self.text_if(Label::ErrorType, facts.error_type);
+        &self.0
+    }
+
+    /// The key of an exchange of a protocol without conventions: its series has the protocol's name.
+    pub(super) fn other(&mut self, protocol: &str, facts: &Facts<'_>, side: &str) -> &[u8] {
+        self.begin(Instrument::Other, facts.service);
+        self.text(Label::NetworkProtocolName, protocol);
+        self.text(Label::Side, side);
+        self.text_if(Label::ErrorType, facts.error_type);
+        &self.0
+    }
+
+    fn http(&mut self, facts: &Facts<'_>) {
+        self.text(Label::HttpRequestMethod, facts.method.unwrap_or("_OTHER"));
+        if let Some(status) = facts.status_code {
+            self.integer(Label::HttpResponseStatusCode, status);
+        }
+        self.text_if(Label::NetworkProtocolVersion, facts.version);
+        if facts.instrument == Instrument::HttpClient {
+            self.server_by_name(facts);
+            return;
+        }
+        self.text(Label::UrlScheme, facts.scheme);
+        if let Some((route, source)) = facts.route {
+            self.text(Label::HttpRoute, route);
+            self.text(Label::RouteSource, source.name());
+        }
+    }
+
+    fn rpc(&mut self, facts: &Facts<'_>) {
+        self.text(Label::RpcSystemName, "grpc");
+        self.text_if(Label::RpcMethod, facts.rpc_method);
+        self.text_if(Label::RpcStatusCode, facts.rpc_status);
+        if facts.instrument == Instrument::RpcClient
+            && let Some(host) = facts.host
+        {
+            self.text(Label::ServerAddress, host);
+            if let Some(port) = facts.port {
+                self.integer(Label::ServerPort, port);
+            }
+        }
+    }
+
+    fn database(&mut self, facts: &Facts<'_>) {
+        self.text(Label::DbSystemName, facts.db_system.unwrap_or("other_sql"));
+        self.text_if(Label::DbNamespace, facts.db_namespace);
+        self.text_if(Label::DbOperationName, facts.db_operation);
+        self.text_if(Label::DbQuerySummary, facts.db_summary);
+        self.text_if(Label::DbStoredProcedureName, facts.db_procedure);
+        self.text_if(Label::DbResponseStatusCode, facts.db_status);
+        if facts.instrument == Instrument::DbClient {
+            self.server_on_the_network(facts);
+        }
+    }
+
+    /// The server of an HTTP client: by its name, else by its address.
+    fn server_by_name(&mut self, facts: &Facts<'_>) {
+        match facts.host {
+            Some(host) => self.text(Label::ServerAddress, host),
+            None => self.address(Label::ServerAddress, facts),
+        }
+        let port = facts.port.unwrap_or_else(|| facts.server.port().into());
+        self.integer(Label::ServerPort, port);
+    }
+
+    fn server_on_the_network(&mut self, facts: &Facts<'_>) {
+        let port = facts.server.port();
+        self.address(Label::ServerAddress, facts);
+        if facts.default_port() != Some(port) {
+            self.integer(Label::ServerPort, port.into());
+        }
+        self.address(Label::NetworkPeerAddress, facts);
+        self.integer(Label::NetworkPeerPort, port.into());
+    }
+
+    fn begin(&mut self, instrument: Instrument, service: &str) {
+        self.0.clear();
+        self.0.push(instrument as u8);
+        self.bytes(service);
+    }
+
+    fn text(&mut self, label: Label, value: &str) {
+        self.0.extend_from_slice(&[label as u8, TEXT]);
+        self.bytes(value);
+    }
+
+    fn text_if(&mut self, label: Label, value: Option<&str>) {
+        if let Some(value) = value {
+            self.text(label, value);
+        }
+    }
+
+    fn integer(&mut self, label: Label, value: i64) {
+        self.0.extend_from_slice(&[label as u8, INTEGER]);
+        self.0.extend_from_slice(&value.to_be_bytes());
+    }
+
+    fn address(&mut self, label: Label, facts: &Facts<'_>) {
+        self.0.extend_from_slice(&[label as u8, TEXT]);
+        let at = self.0.len();
+        self.0.push(0);
+        crate::format::ip(&mut self.0, facts.server.ip());
+        self.0[at] = (self.0.len() - at - 1) as u8;
+    }
+
+    fn bytes(&mut self, value: &str) {
+        let value = &value[..value.floor_char_boundary(MAX_VALUE)];
+        self.0.push(value.len() as u8);
+        self.0.extend_from_slice(value.as_bytes());
+    }
+}
+
+/// The two ends of an edge.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct EdgeEnds<'a> {
+    pub(super) client: &'a str,
+    pub(super) server: &'a str,
+    pub(super) protocol: &'a str,
+    pub(super) side: &'a str,
+}
+
+/// The key of the series for what has none of its own: one for each instrument.
+pub(super) fn overflow(instrument: Instrument) -> [u8; 2] {
+    [instrument as u8, 0]
+}
+
+/// Whether a key is of a series for what has none of its own.
+pub(super) fn is_overflow(key: &[u8]) -> bool {
+    matches!(key, [_, 0])
+}
+
+/// A key, read back.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Identity {
+    /// What is measured.
+    pub instrument: Instrument,
+    /// Whose measurement it is; `""` where that is not known.
+    pub service: Box<str>,
+    /// The attributes.
+    pub labels: Vec<(Label, LabelValue)>,
+    /// Whether it is the series for what has none of its own.
+    pub overflow: bool,
+}
+
+impl Identity {
+    /// Reads a key back; `None` for bytes that are none.
+    pub(super) fn of(key: &[u8]) -> Option<Self> {
+        let (instrument, mut rest) = key.split_first()?;
+        let instrument = *Instrument::ALL.get(usize::from(*instrument))?;
+        let service = text(&mut rest)?;
+        let mut labels = Vec::new();
+        while let [label, kind, tail @ ..] = rest {
+            rest = tail;
+            let value = match *kind {
+                INTEGER => {
+                    let (number, tail) = rest.split_first_chunk()?;
+                    rest = tail;
+                    LabelValue::Integer(i64::from_be_bytes(*number))
+                }
+                _ => LabelValue::Text(text(&mut rest)?),
+            };
+            labels.push((Label::from_number(*label)?, value));
+        }
+        let overflow = labels.is_empty() && service.is_empty();
+        Some(Self {
+            instrument,
+            service,
+            labels,
+            overflow,
+        })
+    }
+}
+
+fn text(rest: &mut &[u8]) -> Option<Box<str>> {
+    let (len, tail) = rest.split_first()?;
+    let (text, tail) = tail.split_at_checked((*len).into())?;
+    *rest = tail;
+    Some(str::from_utf8(text).ok()?.into())
+}

@@ -1,0 +1,61 @@
+//! From exchanges to metrics and spans: what every source of exchanges calls.
+
+use std::sync::Arc;
+
+use wirespan_engine::Exchange;
+
+use crate::metrics::{Metrics, Scratch};
+use crate::semconv::{Facts, Routes};
+use crate::spans::{Counts, Span, Spans};
+
+/// Counts exchanges and makes spans of them. One for each thread; the metrics may be shared.
+#[derive(Clone, Debug)]
+pub struct Observer {
+    metrics: Arc<Metrics>,
+    routes: Arc<Routes>,
+    spans: Option<Spans>,
+    scratch: Scratch,
+    route: String,
+}
+
+impl Observer {
+    /// Counts into `metrics`; makes spans where `spans` is given.
+    #[must_use]
+    pub fn new(metrics: Arc<Metrics>, routes: Arc<Routes>, spans: Option<Spans>) -> Self {
+        Self {
+            metrics,
+            routes,
+            spans,
+            scratch: Scratch::default(),
+            route: String::new(),
+        }
+    }
+
+    /// Counts a finished exchange. Returns its span, if it is one to be exported; the exemplars of
+    /// metrics name only such.
+    pub fn exchange(&mut self, exchange: &Exchange<'_>) -> Option<Span> {
+        let facts = Facts::of(exchange, &self.routes, &mut self.route);
+        let span = self.spans.as_mut().and_then(|spans| {
+            let ids = spans.ids(exchange, &facts);
+            spans.make(exchange, &facts, ids)
+        });
+        let named = span
+            .as_ref()
+            .map(|span| (span.ids.trace_id, span.ids.span_id));
+        self.metrics
+            .record(exchange, &facts, named, &mut self.scratch);
+        span
+    }
+
+    /// The metrics.
+    #[must_use]
+    pub const fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// What became of spans so far.
+    #[must_use]
+    pub fn span_counts(&self) -> Counts {
+        self.spans.as_ref().map(Spans::counts).unwrap_or_default()
+    }
+}
