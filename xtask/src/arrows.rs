@@ -8,6 +8,9 @@ use serde_json::Value;
 /// Crates that pure crates must not reach: they do I/O, or wait.
 const IMPURE: [&str; 4] = ["tokio", "aya", "mio", "libc"];
 
+/// Crates that those must not reach which aggregate and render: they wait.
+const WAITING: [&str; 3] = ["tokio", "hyper", "mio"];
+
 /// What the check needs to know of the dependency graph.
 #[derive(Debug, Default)]
 struct Graph {
@@ -53,13 +56,16 @@ fn allowed(from: &str, to: &str, dev_only: bool) -> bool {
             parser(from) || matches!(from, "engine" | "testkit" | "agent") || tool(from)
         }
         "engine" => {
-            matches!(from, "replay" | "capture" | "export" | "agent" | "testkit")
-                || tool(from)
+            matches!(
+                from,
+                "replay" | "capture" | "export" | "telemetry" | "agent" | "testkit"
+            ) || tool(from)
                 || (dev_only && parser(from))
         }
         "capture-abi" => matches!(from, "capture-bpf" | "capture") || tool(from),
         "probe-sites" => matches!(from, "capture" | "agent") || tool(from),
-        "capture" | "export" | "replay" => from == "agent" || tool(from),
+        "export" => matches!(from, "telemetry" | "agent") || tool(from),
+        "capture" | "replay" | "telemetry" => from == "agent" || tool(from),
         // Sources and exports are tried out with real parsers, in tests only.
         _ if parser(to) => {
             from == "agent" || tool(from) || (dev_only && matches!(from, "replay" | "export"))
@@ -72,9 +78,15 @@ fn tool(folder: &str) -> bool {
     matches!(folder, "xtask" | "bench")
 }
 
-/// Whether the crate must stay free of I/O, clock and threads.
-fn pure(folder: &str) -> bool {
-    folder.starts_with("parsers/") || matches!(folder, "engine" | "probe-sites" | "capture-abi")
+/// What a crate must not reach: parsers and engine no I/O, clock or threads, the aggregation nothing
+/// that waits.
+fn forbidden(folder: &str) -> &'static [&'static str] {
+    match folder {
+        "engine" | "probe-sites" | "capture-abi" => &IMPURE,
+        "export" => &WAITING,
+        folder if folder.starts_with("parsers/") => &IMPURE,
+        _ => &[],
+    }
 }
 
 impl Graph {
@@ -134,17 +146,18 @@ impl Graph {
                 ));
             }
         }
-        for (id, folder) in self.ours.iter().filter(|(_, folder)| pure(folder)) {
+        for (id, folder) in &self.ours {
+            let path = self.path_to(id, forbidden(folder));
             faults.extend(
-                self.impure_path(id)
-                    .map(|path| format!("{folder} must stay pure, and reaches I/O: {path}")),
+                path.map(|path| format!("{folder} must stay pure, and reaches I/O: {path}")),
             );
         }
         faults
     }
 
-    /// The way from `id` to the first impure crate that it reaches outside of its tests.
-    fn impure_path(&self, id: &str) -> Option<String> {
+    /// The way from `id` to the first of the `forbidden` crates that it reaches outside of its
+    /// tests.
+    fn path_to(&self, id: &str, forbidden: &[&str]) -> Option<String> {
         let mut seen = BTreeSet::from([id]);
         let mut paths = vec![vec![id]];
         while let Some(path) = paths.pop() {
@@ -155,7 +168,7 @@ impl Graph {
                 }
                 let mut longer = path.clone();
                 longer.push(&next.to);
-                if IMPURE.contains(&self.name(&next.to)) {
+                if forbidden.contains(&self.name(&next.to)) {
                     let names: Vec<&str> = longer.iter().map(|id| self.name(id)).collect();
                     return Some(names.join(" -> "));
                 }
@@ -260,6 +273,21 @@ mod tests {
             graph.faults(),
             ["parsers/redis must stay pure, and reaches I/O: parsers/redis -> nom -> tokio"]
         );
+    }
+
+    #[test]
+    fn the_aggregation_waits_for_nothing() {
+        let waits = graph(&[("export", &["tokio"]), ("tokio", &[])]);
+        assert_eq!(
+            waits.faults(),
+            ["export must stay pure, and reaches I/O: export -> tokio"]
+        );
+        let locks = graph(&[
+            ("export", &["libc"]),
+            ("telemetry", &["export"]),
+            ("libc", &[]),
+        ]);
+        assert_eq!(locks.faults(), Vec::<String>::new());
     }
 
     #[test]

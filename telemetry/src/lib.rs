@@ -1,0 +1,29 @@
+//! Metrics and spans to where people look at them: OTLP over gRPC and HTTP, JSON lines, and a
+//! `/metrics` page for Prometheus.
+//!
+//! What is exported is made in `wirespan-export`, which waits for nothing. Here is what waits: one
+//! thread with a runtime of its own. Whoever observes exchanges hands spans over to a bounded queue
+//! and goes on; a backend that is slow, or gone, costs spans, which are counted, and never memory or
+//! time.
+//!
+//! ```text
+//! observer ─▶ Queue ─▶ batches ─┐
+//!                               ├─▶ Sender (gRPC, HTTP) ─▶ collector
+//! Source ─▶ every interval ─────┘
+//!    └────▶ on request ─▶ scrape ─▶ Prometheus
+//! ```
+
+mod config;
+mod encode;
+mod exporter;
+mod native;
+mod otlp;
+mod queue;
+mod retry;
+mod scrape;
+
+pub use config::{Config, Error, Protocol, Target, Wanted};
+pub use encode::{Collection, JsonLines, Resource, metrics_request, trace_request};
+pub use exporter::{Counts, Exporter, Source};
+pub use queue::Queue;
+pub use scrape::Scrape;
