@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use wirespan_capture::HookSet;
+use wirespan_export::semconv::Route;
 
 use crate::explain::Subject;
 use crate::filter::{Connections, Filter};
@@ -67,6 +68,10 @@ pub(crate) enum Command {
     /// Print the requests of this machine as they happen, until stopped with Ctrl-C
     #[command(after_help = LIVE_EXIT_CODES)]
     Tail(Box<TailArgs>),
+    /// Turn the requests of this machine into metrics and spans, until stopped: a page for Prometheus,
+    /// and OTLP to where --otlp or the variables OTEL_EXPORTER_OTLP_… say (docs/TELEMETRY.md)
+    #[command(after_help = LIVE_EXIT_CODES)]
+    Agent(Box<AgentArgs>),
     /// Check what live capture needs of this machine and these rights, and tell what to do about
     /// what is missing. Attaches each hook set for a moment and changes nothing
     #[command(after_help = DOCTOR_EXIT_CODES)]
@@ -124,7 +129,89 @@ pub(crate) struct ReplayArgs {
     #[arg(long, value_name = "DURATION", value_parser = units::period)]
     pub(crate) report_open: Option<Duration>,
     #[command(flatten)]
+    pub(crate) signals: SignalArgs,
+    #[command(flatten)]
     pub(crate) checks: Checks,
+    #[command(flatten)]
+    pub(crate) filter: Filter,
+}
+
+/// How metrics and spans are made, and where they go.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Metrics and spans (for --otlp, -o otlp-json and agent)")]
+pub(crate) struct SignalArgs {
+    /// Send metrics and spans there with OTLP: http://localhost:4317 for gRPC, http://localhost:4318
+    /// for HTTP. The variables OTEL_… say the rest (docs/TELEMETRY.md)
+    #[arg(long, value_name = "URL")]
+    pub(crate) otlp: Option<String>,
+    /// Paths of this pattern are one route, such as /users/{id} or /static/*. May be repeated; the
+    /// first that matches counts
+    #[arg(
+        long,
+        value_name = "PATTERN",
+        env = "WIRESPAN_ROUTE",
+        value_delimiter = ','
+    )]
+    pub(crate) route: Vec<Route>,
+    /// Whether to guess the routes of other paths: numbers, hashes and the like become {id}
+    #[arg(
+        long,
+        value_enum,
+        default_value = "on",
+        value_name = "on|off",
+        env = "WIRESPAN_ROUTE_HEURISTIC",
+        hide_possible_values = true
+    )]
+    pub(crate) route_heuristic: Switch,
+    /// Share of the spans to keep, by trace, beside failures and the slowest, which are kept anyway.
+    /// Metrics count all
+    #[arg(long, value_name = "0..1", default_value_t = 1.0, value_parser = units::share, env = "WIRESPAN_KEEP_SPANS")]
+    pub(crate) keep_spans: f64,
+    /// Measure the sizes of HTTP bodies too
+    #[arg(long, env = "WIRESPAN_BODY_SIZES")]
+    pub(crate) body_sizes: bool,
+    /// Most series of metrics; what is beyond is counted in one for each metric
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 10_000,
+        env = "WIRESPAN_MAX_SERIES"
+    )]
+    pub(crate) max_series: usize,
+}
+
+/// How to observe and export until stopped.
+#[derive(Args, Debug)]
+pub(crate) struct AgentArgs {
+    /// Where to listen for Prometheus: /metrics, and /edges, the service map as JSON. none for not
+    /// at all
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:9464",
+        env = "WIRESPAN_LISTEN"
+    )]
+    pub(crate) listen: String,
+    /// Forget a series when nothing was counted in it for this long
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = units::period, env = "WIRESPAN_SERIES_TTL")]
+    pub(crate) series_ttl: Duration,
+    /// Make spans of processes that export spans themselves, too
+    #[arg(long, env = "WIRESPAN_DUPLICATE_SPANS")]
+    pub(crate) duplicate_spans: bool,
+    /// Give the spans of clients ids of their own instead of those that they send, which make the
+    /// server's spans their children
+    #[arg(long, env = "WIRESPAN_OWN_CLIENT_IDS")]
+    pub(crate) own_client_ids: bool,
+    /// Stop after this time, such as 10s
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) duration: Option<Duration>,
+    /// When stopped, send what is left for at most this long
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = units::period, env = "WIRESPAN_FLUSH")]
+    pub(crate) flush: Duration,
+    #[command(flatten)]
+    pub(crate) signals: SignalArgs,
+    #[command(flatten)]
+    pub(crate) observe: Observe,
     #[command(flatten)]
     pub(crate) filter: Filter,
 }
@@ -299,10 +386,20 @@ pub(crate) enum Output {
     Table,
     /// A JSON object for each exchange: wirespan.record/1
     Jsonl,
+    /// OTLP as lines of JSON: a span for each exchange; of a replay metrics, too, at its end
+    OtlpJson,
     /// The RED table and the honesty block, here rather than on standard error
     Stats,
     /// Nothing
     None,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum Switch {
+    /// Yes
+    On,
+    /// No
+    Off,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]

@@ -3,15 +3,21 @@
 
 use std::mem;
 use std::sync::Arc;
+use std::time::Duration;
 
 use wirespan_engine::{Exchange, Nanos, Sink};
+use wirespan_export::metrics::Metrics;
+use wirespan_export::observe::Observer;
 use wirespan_export::record::RecordWriter;
 use wirespan_export::red::Red;
+use wirespan_export::spans::Span;
 use wirespan_export::table::LineWriter;
 use wirespan_replay::Collect;
+use wirespan_telemetry::{JsonLines, Queue};
 
 use crate::filter::Filter;
 use crate::pipeline::Format;
+use crate::signals::Signals;
 
 /// Filters, counts and renders the exchanges of one shard.
 #[derive(Debug)]
@@ -22,14 +28,22 @@ pub(crate) struct Collector {
     now: Nanos,
     batch: Batch,
     red: Red,
+    observer: Option<Observer>,
+    /// Where spans go.
+    queue: Option<Arc<Queue>>,
 }
 
 #[derive(Debug)]
 enum Writer {
     Table(LineWriter),
     Records(RecordWriter),
+    Spans(JsonLines),
     Nothing,
 }
+
+/// How long a replay waits for room in a full queue: a backend that takes nothing for so long is
+/// given up.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Rendered exchanges, and reports of open ones, that were not yet delivered.
 #[derive(Debug, Default)]
@@ -57,10 +71,17 @@ struct Order {
 }
 
 impl Collector {
-    pub(crate) fn new(filter: Arc<Filter>, format: Format) -> Self {
+    /// Metrics and spans are made where there are `signals`; spans also go to `queue`.
+    pub(crate) fn new(
+        filter: Arc<Filter>,
+        format: Format,
+        signals: Option<&Signals>,
+        queue: Option<Arc<Queue>>,
+    ) -> Self {
         let writer = match format {
             Format::Table(colour) => Writer::Table(LineWriter::new(colour)),
             Format::Records => Writer::Records(RecordWriter::default()),
+            Format::OtlpJson => Writer::Spans(Signals::lines(signals)),
             Format::Nothing => Writer::Nothing,
         };
         Self {
@@ -69,7 +90,15 @@ impl Collector {
             now: Nanos::default(),
             batch: Batch::default(),
             red: Red::default(),
+            observer: signals.map(Signals::observer),
+            queue,
         }
+    }
+
+    /// The metrics over the same exchanges, where they are made.
+    pub(crate) fn metrics(&self) -> Option<&Metrics> {
+        let observer = self.observer.as_ref()?;
+        Some(observer.metrics())
     }
 
     /// The statistics over all exchanges that passed the filter.
@@ -81,8 +110,23 @@ impl Collector {
         match &mut self.writer {
             Writer::Table(table) => table.write(&mut self.batch.bytes, exchange),
             Writer::Records(records) => records.write(&mut self.batch.bytes, exchange),
-            Writer::Nothing => return,
+            // A span is written when it is made, and an open exchange is none.
+            Writer::Spans(_) | Writer::Nothing => return,
         }
+        self.end_line(exchange);
+    }
+
+    fn write_span(&mut self, exchange: &Exchange<'_>, span: Span) {
+        if let Writer::Spans(lines) = &self.writer {
+            lines.span(&mut self.batch.bytes, &span);
+            self.end_line(exchange);
+        }
+        if let Some(queue) = &self.queue {
+            queue.push_waiting(span, PATIENCE);
+        }
+    }
+
+    fn end_line(&mut self, exchange: &Exchange<'_>) {
         self.batch.lines.push(Line {
             order: Order {
                 time: self.now,
@@ -101,6 +145,10 @@ impl Sink for Collector {
         }
         self.red.record(exchange);
         self.batch.exchanges += 1;
+        let observer = self.observer.as_mut();
+        if let Some(span) = observer.and_then(|observer| observer.exchange(exchange)) {
+            self.write_span(exchange, span);
+        }
         self.write(exchange);
     }
 

@@ -15,13 +15,16 @@ mod explain;
 mod filter;
 mod introspect;
 mod live;
+mod node;
 mod pipeline;
 mod replay;
+mod signals;
 mod terminal;
 mod units;
 
 pub use filter::Filter;
 pub use pipeline::{Format, Found, Pipeline};
+pub use signals::Signals;
 pub use wirespan_engine::{Registry, RegistryBuilder, api};
 pub use wirespan_export::table::Colour;
 pub use wirespan_replay::Input;
@@ -59,6 +62,7 @@ pub fn main(registry: Result<Registry, DuplicateProtocol>) -> ExitCode {
     let exit = match cli.command {
         Command::Replay(args) => replay::run(&args, &registry, &terminal),
         Command::Tail(args) => live::tail(&args, &registry, &terminal),
+        Command::Agent(args) => node::run(&args, &registry, &terminal),
         Command::Doctor(args) => doctor::run(&args, &terminal),
         Command::Explain(args) => explain::run(&args, &registry, &terminal),
         Command::Record(args) => live::record(*args, &registry, &terminal),

@@ -6,12 +6,15 @@ use std::sync::Arc;
 
 use wirespan_engine::api::Redaction;
 use wirespan_engine::{Config, Registry, Stats};
+use wirespan_export::metrics::Metrics;
 use wirespan_export::red::Red;
 use wirespan_export::table::Colour;
 use wirespan_replay::{CaptureStats, Error, Input, Options, Progress};
+use wirespan_telemetry::Queue;
 
 use crate::collect::{Batch, Collector, Merger};
 use crate::filter::Filter;
+use crate::signals::{self, Signals};
 
 /// How exchanges are rendered.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -20,6 +23,8 @@ pub enum Format {
     Table(Colour),
     /// JSON lines, `wirespan.record/1`; reports of open exchanges are `wirespan.open/1`.
     Records,
+    /// OTLP as lines of JSON: a span each, and at the end the metrics.
+    OtlpJson,
     /// Not at all; they are only counted.
     Nothing,
 }
@@ -40,6 +45,10 @@ pub struct Pipeline {
     /// After how long, and then how often, exchanges that are still open are rendered, in
     /// nanoseconds. They are not counted.
     pub report_open: Option<u64>,
+    /// How metrics and spans are made; `None` for not at all, or as a format needs them.
+    pub signals: Option<Signals>,
+    /// Where spans go, besides being rendered. The replay waits where it is full.
+    pub queue: Option<Arc<Queue>>,
 }
 
 /// What a capture held.
@@ -47,6 +56,8 @@ pub struct Pipeline {
 pub struct Found {
     /// Statistics over the exchanges that passed the filter.
     pub red: Red,
+    /// The metrics over the same exchanges, where they were made.
+    pub metrics: Option<Metrics>,
     /// What became of every byte, whatever the filter.
     pub stats: Stats,
     /// What was in the file.
@@ -66,6 +77,8 @@ impl Pipeline {
             filter: Arc::default(),
             format: Format::Records,
             report_open: None,
+            signals: None,
+            queue: None,
         }
     }
 
@@ -85,6 +98,8 @@ impl Pipeline {
         let mut config = Config::default();
         config.redaction = self.redaction;
         config.report_open = self.report_open;
+        let needed = || (self.format == Format::OtlpJson).then(Signals::default);
+        let signals = self.signals.clone().or_else(needed);
         let options = Options {
             jobs: self.jobs,
             registry: Arc::clone(&self.registry),
@@ -116,22 +131,36 @@ impl Pipeline {
         let report = wirespan_replay::run(
             input,
             &options,
-            |_| Collector::new(Arc::clone(&self.filter), self.format),
+            |_| {
+                let filter = Arc::clone(&self.filter);
+                Collector::new(filter, self.format, signals.as_ref(), self.queue.clone())
+            },
             deliver,
             |now| progress(now, exchanges.get()),
         );
         written?;
         lines.clear();
         merger.finish(&mut lines);
+        let mut red = Red::default();
+        let metrics = signals
+            .as_ref()
+            .map(|signals| Metrics::new(signals.metrics));
+        for collector in &report.collectors {
+            red.merge(collector.red());
+            if let (Some(metrics), Some(part)) = (&metrics, collector.metrics()) {
+                metrics.merge(part);
+            }
+        }
+        if let (Some(metrics), Format::OtlpJson) = (&metrics, self.format) {
+            let collection = signals::collection(metrics, report.capture.last);
+            Signals::lines(signals.as_ref()).metrics(&mut lines, &collection);
+        }
         if !lines.is_empty() {
             write(&lines)?;
         }
-        let mut red = Red::default();
-        for collector in &report.collectors {
-            red.merge(collector.red());
-        }
         Ok(Found {
             red,
+            metrics,
             stats: report.stats,
             capture: report.capture,
             error: report.error,

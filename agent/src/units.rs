@@ -54,6 +54,19 @@ pub(crate) fn period(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// A share, 0 to 1.
+///
+/// # Errors
+///
+/// What is wrong with the text.
+pub(crate) fn share(text: &str) -> Result<f64, String> {
+    let share = text
+        .parse()
+        .ok()
+        .filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| "expected a number from 0 to 1".into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

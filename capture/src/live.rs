@@ -217,6 +217,12 @@ impl Live {
         &self.feed.ledger
     }
 
+    /// What the engine made of it so far.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.engine.stats()
+    }
+
     /// What the kernel side did not deliver so far.
     pub fn losses(&mut self) -> Losses {
         self.kernel.tables.losses()

@@ -19,6 +19,7 @@ use crate::doctor;
 use crate::exit::Exit;
 use crate::filter::Filter;
 use crate::pipeline::Format;
+use crate::signals::Signals;
 use crate::terminal::{Terminal, write_stdout};
 use record::{Place, Recorder};
 
@@ -81,7 +82,7 @@ pub(crate) fn tail(args: &TailArgs, registry: &Arc<Registry>, terminal: &Termina
 }
 
 /// Set when the program is asked to end.
-fn stop_flag() -> std::io::Result<Arc<AtomicBool>> {
+pub(crate) fn stop_flag() -> std::io::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
         // The second one ends the program at once.
@@ -91,7 +92,7 @@ fn stop_flag() -> std::io::Result<Arc<AtomicBool>> {
     Ok(stop)
 }
 
-fn options(
+pub(crate) fn options(
     observe: &Observe,
     filter: &Filter,
     redact: Redact,
@@ -155,12 +156,18 @@ impl<'a> Tail<'a> {
         let format = match args.output {
             Output::Table => Format::Table(terminal.stdout_colour()),
             Output::Jsonl => Format::Records,
+            Output::OtlpJson => Format::OtlpJson,
             Output::Stats | Output::None => Format::Nothing,
         };
         Self {
             args,
             terminal,
-            collector: Collector::new(Arc::new(args.filter.clone()), format),
+            collector: Collector::new(
+                Arc::new(args.filter.clone()),
+                format,
+                (format == Format::OtlpJson).then(Signals::default).as_ref(),
+                None,
+            ),
             merger: Merger::default(),
             lines: Vec::new(),
             recorder,

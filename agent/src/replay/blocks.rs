@@ -2,11 +2,14 @@
 
 use wirespan_engine::Stats;
 use wirespan_export::honesty::Block;
+use wirespan_export::metrics::Metrics;
 use wirespan_export::red::Red;
 use wirespan_export::table::{self, Colour, Rows};
 use wirespan_replay::{CaptureStats, TcpStats};
+use wirespan_telemetry::Collection;
 
 use crate::pipeline::Found;
+use crate::signals;
 
 /// What all captures of a run held.
 #[derive(Debug, Default)]
@@ -14,6 +17,7 @@ pub(crate) struct Totals {
     pub(crate) red: Red,
     pub(crate) stats: Stats,
     captures: Vec<CaptureStats>,
+    metrics: Option<Metrics>,
     /// Captures that could not be read, or not to their end.
     pub(crate) damaged: u64,
 }
@@ -23,7 +27,23 @@ impl Totals {
         self.red.merge(&found.red);
         self.stats.merge(&found.stats);
         self.captures.push(found.capture);
+        match (&self.metrics, found.metrics) {
+            (Some(all), Some(more)) => all.merge(&more),
+            (None, more) => self.metrics = more,
+            (Some(_), None) => {}
+        }
         self.damaged += u64::from(found.error.is_some());
+    }
+
+    /// The metrics over all captures, as of their latest packet.
+    pub(crate) fn metrics(&self) -> Collection {
+        let latest = self
+            .captures
+            .iter()
+            .filter_map(|capture| capture.last)
+            .max();
+        let collection = |metrics| signals::collection(metrics, latest);
+        self.metrics.as_ref().map(collection).unwrap_or_default()
     }
 
     /// Whether anything was read at all.

@@ -3,6 +3,7 @@
 mod blocks;
 pub(crate) mod condition;
 mod difference;
+mod export;
 mod goldens;
 mod plan;
 mod progress;
@@ -47,18 +48,32 @@ pub(crate) fn run(args: &ReplayArgs, registry: &Arc<Registry>, terminal: &Termin
             return exit;
         }
     };
+    let signals = match export::start(args, &plan, terminal) {
+        Ok(signals) => signals,
+        Err(message) => {
+            terminal.error(&message);
+            return Exit::Usage;
+        }
+    };
     let mut replay = Replay {
         args,
         terminal,
-        pipeline: pipeline(args, registry, terminal, &plan),
+        pipeline: pipeline(args, registry, terminal, &plan, &signals),
         bar: RefCell::new(Bar::new(terminal.quiet)),
         totals: Totals::default(),
         exit: Exit::Done,
         tally: Tally::default(),
         print: plan.print,
     };
-    match replay.all(&plan) {
-        Ok(()) => replay.exit,
+    let done = replay.all(&plan);
+    let (metrics, exit) = (replay.totals.metrics(), replay.exit);
+    if let Some(export) = signals.export
+        && !export.finish(metrics, terminal)
+    {
+        return Exit::Export;
+    }
+    match done {
+        Ok(()) => exit,
         Err(exit) => exit,
     }
 }
@@ -68,6 +83,7 @@ fn pipeline(
     registry: &Arc<Registry>,
     terminal: &Terminal,
     plan: &Plan,
+    signals: &export::Signalling,
 ) -> Pipeline {
     let processors = thread::available_parallelism().map_or(1, NonZero::get);
     Pipeline {
@@ -80,10 +96,13 @@ fn pipeline(
         filter: Arc::new(args.filter.clone()),
         format: match (&plan.check, plan.print) {
             (Check::Nothing, Output::Table) => Format::Table(terminal.stdout_colour()),
+            (Check::Nothing, Output::OtlpJson) => Format::OtlpJson,
             (Check::Nothing, Output::Stats | Output::None) => Format::Nothing,
             _ => Format::Records,
         },
         report_open: args.report_open.map(|period| period.0),
+        signals: signals.signals.clone(),
+        queue: signals.queue(),
     }
 }
 
@@ -157,7 +176,7 @@ impl Replay<'_> {
                 return Ok(Read::Nothing);
             }
         };
-        let print = matches!(self.print, Output::Table | Output::Jsonl);
+        let print = matches!(self.print, Output::Table | Output::Jsonl | Output::OtlpJson);
         let write = |lines: &[u8]| -> io::Result<()> {
             if !matches!(check, Check::Nothing) {
                 let lines = lines.split_inclusive(|byte| *byte == b'\n');

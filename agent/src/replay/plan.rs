@@ -106,9 +106,9 @@ fn print(args: &ReplayArgs, check: &Check) -> Result<Output, (Exit, String)> {
     match (args.output, check) {
         (None, Check::Nothing) => Ok(Output::Table),
         (None, _) => Ok(Output::None),
-        (Some(Output::Table), Check::Whole(_) | Check::Pairs) => Err((
+        (Some(Output::Table | Output::OtlpJson), Check::Whole(_) | Check::Pairs) => Err((
             Exit::Usage,
-            "records are compared, not tables: use -o jsonl, stats or none with --expect, --bless \
+            "records are compared, nothing else: use -o jsonl, stats or none with --expect, --bless \
              and folders"
                 .into(),
         )),

@@ -1,0 +1,288 @@
+//! What the agent says of itself, beside the metrics that it aggregates.
+
+use std::fs;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use wirespan_capture::{Ledger, Losses};
+use wirespan_engine::{Nanos, Stats};
+use wirespan_export::honesty;
+use wirespan_export::metrics::{Metrics, Reading, Snapshot};
+use wirespan_export::spans;
+use wirespan_telemetry::{Collection, Counts, Queue, Source};
+
+/// Where metrics come from: the aggregated ones, and those of the agent itself.
+#[derive(Debug)]
+pub(super) struct Status {
+    metrics: Arc<Metrics>,
+    began: Nanos,
+    vitals: Mutex<Vitals>,
+    exports: OnceLock<(Arc<Queue>, Arc<Counts>)>,
+}
+
+/// Counters of capture and engine, as they stood at the latest look.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Vitals {
+    pub(super) ledger: Ledger,
+    pub(super) losses: Losses,
+    pub(super) stats: Stats,
+    pub(super) spans: spans::Counts,
+}
+
+impl Status {
+    pub(super) fn new(metrics: Arc<Metrics>, began: Nanos) -> Self {
+        Self {
+            metrics,
+            began,
+            vitals: Mutex::default(),
+            exports: OnceLock::new(),
+        }
+    }
+
+    /// Tells of the exporter, which needs this first.
+    pub(super) fn exports(&self, queue: &Arc<Queue>, counts: &Arc<Counts>) {
+        let both = (Arc::clone(queue), Arc::clone(counts));
+        // There is one exporter: a second one would not be told of.
+        let _ = self.exports.set(both);
+    }
+
+    pub(super) fn set(&self, vitals: Vitals) {
+        *self.vitals.lock().unwrap_or_else(PoisonError::into_inner) = vitals;
+    }
+}
+
+impl Source for Status {
+    fn collect(&self) -> Collection {
+        let vitals = self.vitals.lock().unwrap_or_else(PoisonError::into_inner);
+        let vitals = vitals.clone();
+        let snapshot = self.metrics.snapshot();
+        let mut readings = Vec::from(capture(&vitals.ledger, &vitals.losses));
+        readings.extend(engine(&vitals.stats));
+        readings.extend(series(&snapshot, self.metrics.held()));
+        if let Some((queue, counts)) = self.exports.get() {
+            readings.extend(exports(queue, counts, &vitals.spans));
+        }
+        readings.extend(process());
+        Collection {
+            snapshot,
+            readings,
+            began: self.began,
+            time: super::wall_clock(),
+        }
+    }
+}
+
+fn capture(ledger: &Ledger, losses: &Losses) -> [Reading; 5] {
+    let lost = Reading::counter(
+        "wirespan.capture.lost",
+        "By",
+        "Bytes that were moved and not seen, by reason.",
+    );
+    let events = Reading::counter(
+        "wirespan.capture.lost_events",
+        "{event}",
+        "Events that did not arrive, by reason.",
+    );
+    [
+        Reading::counter(
+            "wirespan.capture.events",
+            "{event}",
+            "Events of the kernel.",
+        )
+        .value(ledger.events as f64),
+        Reading::counter("wirespan.capture.io", "By", "Bytes that connections moved.")
+            .with("wirespan.capture.part", "moved", ledger.moved_bytes as f64)
+            .with(
+                "wirespan.capture.part",
+                "copied",
+                ledger.copied_bytes as f64,
+            ),
+        lost.with(REASON, "ring_full", losses.ring_full_bytes as f64)
+            .with(REASON, "call_share", losses.call_share_bytes as f64)
+            .with(REASON, "window", losses.window_bytes as f64)
+            .with(REASON, "unwanted", losses.unwanted_bytes as f64)
+            .with(
+                REASON,
+                "not_user_memory",
+                losses.not_user_memory_bytes as f64,
+            ),
+        events
+            .with(REASON, "ring_full", losses.ring_full_events as f64)
+            .with(REASON, "map_full", losses.map_full as f64)
+            .with(REASON, "unreadable_memory", ledger.unreadable_memory as f64)
+            .with(REASON, "not_understood", ledger.unreadable_events as f64),
+        Reading::counter(
+            "wirespan.connections",
+            "{connection}",
+            "Connections observed.",
+        )
+        .value(ledger.connections as f64),
+    ]
+}
+
+const REASON: &str = "wirespan.reason";
+
+fn engine(stats: &Stats) -> Vec<Reading> {
+    let mut exchanges = Reading::counter(
+        "wirespan.exchanges",
+        "{exchange}",
+        "Requests with their responses, by protocol.",
+    );
+    for (protocol, of) in &stats.protocols {
+        exchanges = exchanges.with("network.protocol.name", *protocol, of.exchanges as f64);
+    }
+    let mut opaque = Reading::counter(
+        "wirespan.connections.opaque",
+        "{connection}",
+        "Connections that nobody could read, by reason.",
+    );
+    for (reason, n) in &stats.opaque {
+        opaque = opaque.with(REASON, *reason, *n as f64);
+    }
+    let mut errors = Reading::counter(
+        "wirespan.parse.errors",
+        "{error}",
+        "Parse errors, by protocol and what was being read.",
+    );
+    for ((protocol, _, what), n) in &stats.errors {
+        let attributes = vec![
+            ("network.protocol.name", (*protocol).to_owned()),
+            ("wirespan.parse.what", (*what).to_owned()),
+        ];
+        errors.points.push((attributes, *n as f64));
+    }
+    let evictions = Reading::counter(
+        "wirespan.engine.evictions",
+        "{eviction}",
+        "What had to give way to bounds.",
+    );
+    let bytes = Reading::counter(
+        "wirespan.stream.lost",
+        "By",
+        "Bytes of streams that were never captured, and those that nobody could parse.",
+    );
+    vec![
+        exchanges,
+        opaque,
+        merged(errors),
+        evictions
+            .with(REASON, "connections", stats.evicted_connections as f64)
+            .with(REASON, "exchanges", stats.evicted_exchanges as f64),
+        bytes
+            .with(REASON, "not_captured", honesty::lost_bytes(stats) as f64)
+            .with(REASON, "not_parsed", honesty::unparsed_bytes(stats) as f64),
+    ]
+}
+
+/// Points with the same attributes as one: a thing may be misread in more than one way.
+fn merged(mut reading: Reading) -> Reading {
+    let mut points: Vec<(Vec<_>, f64)> = Vec::new();
+    for (attributes, value) in reading.points {
+        match points.iter_mut().find(|(known, _)| *known == attributes) {
+            Some((_, sum)) => *sum += value,
+            None => points.push((attributes, value)),
+        }
+    }
+    reading.points = points;
+    reading
+}
+
+fn series(snapshot: &Snapshot, held: usize) -> [Reading; 3] {
+    [
+        Reading::gauge(
+            "wirespan.metrics.series",
+            "{series}",
+            "Series that are held.",
+        )
+        .value(held as f64),
+        Reading::counter(
+            "wirespan.metrics.overflowed",
+            "{measurement}",
+            "Measurements that were counted in overflow series.",
+        )
+        .value(snapshot.overflowed as f64),
+        Reading::counter(
+            "wirespan.metrics.evictions",
+            "{series}",
+            "Series that were forgotten.",
+        )
+        .value(snapshot.evicted as f64),
+    ]
+}
+
+fn exports(queue: &Queue, counts: &Counts, spans: &spans::Counts) -> [Reading; 5] {
+    let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed) as f64;
+    let dropped = Reading::counter(
+        "wirespan.spans.dropped",
+        "{span}",
+        "Spans that did not reach a backend, by reason.",
+    );
+    let left_out = Reading::counter(
+        "wirespan.spans.left_out",
+        "{span}",
+        "Exchanges of which no span was made, by reason.",
+    );
+    let requests = Reading::counter(
+        "wirespan.export.metrics",
+        "{request}",
+        "Requests with metrics, by outcome.",
+    );
+    [
+        Reading::gauge(
+            "wirespan.spans.queued",
+            "{span}",
+            "Spans that wait to be sent.",
+        )
+        .value(queue.len() as f64),
+        Reading::counter(
+            "wirespan.spans.sent",
+            "{span}",
+            "Spans that a backend took.",
+        )
+        .value(of(&counts.spans_sent)),
+        dropped
+            .with(REASON, "queue_full", queue.dropped() as f64)
+            .with(REASON, "refused", of(&counts.spans_refused))
+            .with(REASON, "given_up", of(&counts.spans_given_up)),
+        left_out
+            .with(REASON, "sampling", spans.unsampled as f64)
+            .with(REASON, "instrumented", spans.suppressed as f64),
+        requests
+            .with("wirespan.outcome", "taken", of(&counts.metrics_sent))
+            .with("wirespan.outcome", "failed", of(&counts.metrics_failed)),
+    ]
+}
+
+/// CPU time and memory, by the names that the conventions have for them. Nothing where the kernel
+/// does not tell.
+fn process() -> Vec<Reading> {
+    /// `USER_HZ`, which is the same on every Linux.
+    const TICKS: f64 = 100.0;
+    const KIB: f64 = 1024.0;
+    let mut readings = Vec::new();
+    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The second field is the name in parentheses, which may hold anything.
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+    let field = |n: usize| {
+        fields
+            .split_whitespace()
+            .nth(n)
+            .and_then(|f| f.parse::<f64>().ok())
+    };
+    if let (Some(user), Some(system)) = (field(11), field(12)) {
+        let time = Reading::counter("process.cpu.time", "s", "CPU time of this program.");
+        readings.push(time.with("cpu.mode", "user", user / TICKS).with(
+            "cpu.mode",
+            "system",
+            system / TICKS,
+        ));
+    }
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let resident = resident.and_then(|value| value.trim().strip_suffix("kB"));
+    if let Some(kib) = resident.and_then(|value| value.trim().parse::<f64>().ok()) {
+        let memory = Reading::gauge("process.memory.usage", "By", "Memory of this program.");
+        readings.push(memory.value(kib * KIB));
+    }
+    readings
+}
