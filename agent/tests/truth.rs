@@ -142,7 +142,11 @@ fn records_say_what_the_clients_saw_and_each_trace_that_they_sent() {
 #[test]
 fn no_secret_is_in_any_output() {
     for capture in captures_in(&repository().join("tests/pcaps")) {
-        for format in [Format::Records, Format::Table(wirespan::Colour::Off)] {
+        for format in [
+            Format::Records,
+            Format::OtlpJson,
+            Format::Table(wirespan::Colour::Off),
+        ] {
             let output = output(&capture, format, Redaction::On);
             let leak = output.lines().find(|line| line.contains("CANARY"));
             assert_eq!(leak, None, "{}", capture.display());

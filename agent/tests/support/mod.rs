@@ -2,11 +2,13 @@
 
 #![allow(dead_code, reason = "each test uses a part")]
 
+pub(crate) mod otlp;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use wirespan::{Found, Input, Pipeline, Registry};
+use wirespan::{Format, Found, Input, Pipeline, Registry};
 
 /// The root of the repository.
 pub(crate) fn repository() -> PathBuf {
@@ -49,18 +51,23 @@ pub(crate) struct Replayed {
 
 /// Replays `capture` with `jobs` threads.
 pub(crate) fn records(capture: &Path, jobs: usize) -> Replayed {
-    replay(capture, jobs, None)
+    replay(capture, jobs, None, Format::Records)
 }
 
 /// The same, with a report of everything that is open every 250 ms.
 pub(crate) fn records_and_reports(capture: &Path, jobs: usize) -> Replayed {
-    replay(capture, jobs, Some(250_000_000))
+    replay(capture, jobs, Some(250_000_000), Format::Records)
 }
 
-fn replay(capture: &Path, jobs: usize, report_open: Option<u64>) -> Replayed {
+/// Metrics and spans of `capture`, as lines of OTLP, in place of records.
+pub(crate) fn telemetry(capture: &Path, jobs: usize) -> Replayed {
+    replay(capture, jobs, None, Format::OtlpJson)
+}
+
+fn replay(capture: &Path, jobs: usize, report_open: Option<u64>, format: Format) -> Replayed {
     let mut records = Vec::new();
     let mut pipeline = Pipeline::new(registry());
-    (pipeline.jobs, pipeline.report_open) = (jobs, report_open);
+    (pipeline.jobs, pipeline.report_open, pipeline.format) = (jobs, report_open, format);
     let input = Input::open(capture).expect("a capture");
     let write = |lines: &[u8]| {
         records.extend_from_slice(lines);

@@ -9,6 +9,8 @@ mod explicit;
 mod exponential;
 mod key;
 mod reading;
+#[cfg(test)]
+mod tests;
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
