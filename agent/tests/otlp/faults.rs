@@ -1,0 +1,232 @@
+//! Backends that hang, refuse, die half-way and come back. Spans are pushed as live capture pushes
+//! them: whoever pushes never waits.
+
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use wirespan_engine::{Exchange, Nanos, Sink};
+use wirespan_export::observe::Observer;
+use wirespan_export::spans::{Options, Span, Spans};
+use wirespan_replay::{Collect, Input};
+use wirespan_telemetry::{Collection, Config, Counts, Exporter, Source, Wanted};
+
+use crate::receiver::{Behaviour, Receiver, Speaks};
+use crate::{capture, support};
+
+/// Spans that may wait.
+const QUEUE: u64 = 200;
+
+/// Keeps all spans.
+struct Keep {
+    observer: Observer,
+    spans: Vec<Span>,
+}
+
+impl Sink for Keep {
+    fn exchange(&mut self, exchange: &Exchange<'_>) {
+        self.spans.extend(self.observer.exchange(exchange));
+    }
+}
+
+impl Collect for Keep {
+    type Batch = ();
+
+    fn at(&mut self, _now: Nanos) {}
+
+    fn take(&mut self) {}
+}
+
+/// Some spans.
+fn spans() -> Vec<Span> {
+    let options = wirespan_replay::Options {
+        jobs: 1,
+        registry: support::registry(),
+        engine: wirespan_engine::Config::default(),
+    };
+    let report = wirespan_replay::run(
+        Input::open(&capture("demo/demo.pcap")).expect("a capture"),
+        &options,
+        |_| Keep {
+            observer: Observer::new(
+                Arc::default(),
+                Arc::default(),
+                Some(Spans::new(Options::default())),
+            ),
+            spans: Vec::new(),
+        },
+        |_| std::ops::ControlFlow::Continue(()),
+        |_| {},
+    );
+    report
+        .collectors
+        .into_iter()
+        .flat_map(|keep| keep.spans)
+        .collect()
+}
+
+/// No metrics.
+#[derive(Debug)]
+struct Nothing;
+
+impl Source for Nothing {
+    fn collect(&self) -> Collection {
+        Collection::default()
+    }
+}
+
+fn exporter(url: &str, speaks: Speaks) -> Exporter {
+    let protocol = match speaks {
+        Speaks::Grpc => "grpc",
+        Speaks::Http => "http/protobuf",
+    };
+    let variable = |name: &str| match name {
+        "OTEL_EXPORTER_OTLP_PROTOCOL" => Some(protocol.to_owned()),
+        "OTEL_EXPORTER_OTLP_TIMEOUT" => Some("300".to_owned()),
+        "OTEL_BSP_MAX_QUEUE_SIZE" => Some(QUEUE.to_string()),
+        "OTEL_BSP_MAX_EXPORT_BATCH_SIZE" => Some("50".to_owned()),
+        "OTEL_BSP_SCHEDULE_DELAY" => Some("20".to_owned()),
+        _ => None,
+    };
+    let config = Config::read(&variable, Some(url), Wanted::Configured).expect("valid");
+    Exporter::start(&config, Arc::new(Nothing), None, |_| {}).expect("an exporter")
+}
+
+fn get(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
+}
+
+/// Memory of this process in KiB.
+fn resident() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").expect("of this process");
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmRSS:"))
+        .expect("memory");
+    let number = line.split_whitespace().nth(1).expect("a number");
+    number.parse().expect("a number")
+}
+
+/// Pushes spans for a while; fails where a push has waited. Returns how many.
+fn press(exporter: &Exporter, spans: &[Span], n: usize) -> u64 {
+    let began = Instant::now();
+    for span in spans.iter().cycle().take(n) {
+        exporter.queue().push(span.clone());
+    }
+    assert!(began.elapsed() < Duration::from_secs(10), "pushing waited");
+    n as u64
+}
+
+/// Every span that was pushed has one fate.
+fn fates(exporter_counts: &Counts, dropped: u64) -> u64 {
+    get(&exporter_counts.spans_sent)
+        + get(&exporter_counts.spans_refused)
+        + get(&exporter_counts.spans_given_up)
+        + dropped
+}
+
+/// A backend that misbehaves and then recovers: memory is flat meanwhile, what finds no room is
+/// counted, and what was held is sent when the backend is back, without anybody's doing.
+fn survives(behaviour: Behaviour, speaks: Speaks) {
+    let spans = spans();
+    let receiver = Receiver::start(speaks);
+    receiver.behave(behaviour);
+    let exporter = exporter(&receiver.url(), speaks);
+    let mut pushed = press(&exporter, &spans, 1_000);
+    receiver.wait_for("an attempt", |received| received.attempts > 0);
+    let before = resident();
+    pushed += press(&exporter, &spans, 100_000);
+    let grown = resident().saturating_sub(before);
+    assert!(grown < 48 << 10, "{grown} KiB more with {behaviour:?}");
+    assert!(exporter.queue().len() as u64 <= QUEUE);
+    assert!(exporter.queue().dropped() > 90_000);
+    assert_eq!(receiver.received(super::receiver::Received::spans), 0);
+    receiver.behave(Behaviour::Take);
+    // The batch that was under way, and those that waited.
+    receiver.wait_for("what was held", |received| received.spans() as u64 >= QUEUE);
+    pushed += press(&exporter, &spans, 10);
+    let (queue, counts) = (Arc::clone(exporter.queue()), Arc::clone(exporter.counts()));
+    exporter.stop(Duration::from_secs(10));
+    assert_eq!(fates(&counts, queue.dropped()), pushed);
+    let taken = receiver.received(super::receiver::Received::spans) as u64;
+    assert_eq!(get(&counts.spans_sent), taken);
+    assert_eq!(get(&counts.spans_given_up), 0);
+    assert!(get(&counts.retries) > 0);
+}
+
+#[test]
+fn a_backend_that_hangs() {
+    survives(Behaviour::Hang, Speaks::Http);
+    survives(Behaviour::Hang, Speaks::Grpc);
+}
+
+#[test]
+fn a_backend_that_is_too_busy() {
+    survives(Behaviour::Refuse(503, None), Speaks::Http);
+    survives(Behaviour::Refuse(503, None), Speaks::Grpc);
+    survives(Behaviour::Refuse(429, Some(1)), Speaks::Http);
+}
+
+#[test]
+fn a_backend_that_breaks_off() {
+    survives(Behaviour::BreakOff, Speaks::Http);
+    survives(Behaviour::BreakOff, Speaks::Grpc);
+}
+
+#[test]
+fn retry_after_is_obeyed() {
+    let receiver = Receiver::start(Speaks::Http);
+    receiver.behave(Behaviour::Refuse(429, Some(3)));
+    let exporter = exporter(&receiver.url(), Speaks::Http);
+    let began = Instant::now();
+    press(&exporter, &spans(), 10);
+    receiver.wait_for("the first attempt", |received| received.attempts == 1);
+    receiver.behave(Behaviour::Take);
+    receiver.wait_for("the spans", |received| received.spans() == 10);
+    assert!(
+        began.elapsed() >= Duration::from_secs(3),
+        "{:?}",
+        began.elapsed()
+    );
+    assert_eq!(receiver.received(|received| received.attempts), 2);
+    exporter.stop(Duration::from_secs(1));
+}
+
+#[test]
+fn a_backend_that_dies_and_comes_back_at_the_same_port() {
+    for speaks in [Speaks::Http, Speaks::Grpc] {
+        let spans = spans();
+        let receiver = Receiver::start(speaks);
+        let exporter = exporter(&receiver.url(), speaks);
+        press(&exporter, &spans, 10);
+        receiver.wait_for("the first spans", |received| received.spans() == 10);
+        let port = receiver.address.port();
+        drop(receiver);
+        press(&exporter, &spans, 20);
+        std::thread::sleep(Duration::from_millis(500));
+        let receiver = Receiver::start_at(speaks, port);
+        receiver.wait_for("the others", |received| received.spans() == 20);
+        let counts = Arc::clone(exporter.counts());
+        exporter.stop(Duration::from_secs(5));
+        assert_eq!(get(&counts.spans_sent), 30);
+    }
+}
+
+#[test]
+fn stopping_takes_no_longer_than_it_may_and_counts_what_is_left() {
+    let receiver = Receiver::start(Speaks::Http);
+    receiver.behave(Behaviour::Hang);
+    let exporter = exporter(&receiver.url(), Speaks::Http);
+    press(&exporter, &spans(), 100);
+    receiver.wait_for("an attempt", |received| received.attempts > 0);
+    let counts = Arc::clone(exporter.counts());
+    let began = Instant::now();
+    exporter.stop(Duration::from_millis(500));
+    assert!(
+        began.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        began.elapsed()
+    );
+    assert_eq!(get(&counts.spans_given_up), 100);
+}
