@@ -19,11 +19,13 @@ const ATTRS: [Attr<'static>; 4] = [
     keys::SERVER_ADDRESS.of("a\u{1}b"),
 ];
 
-struct Fixed;
+/// Protocol and attributes of the exchange.
+#[derive(Clone, Copy)]
+struct Fixed(&'static str, &'static [Attr<'static>]);
 
 impl Protocol for Fixed {
     fn name(&self) -> ProtocolName {
-        ProtocolName("http")
+        ProtocolName(self.0)
     }
 
     fn description(&self) -> &'static str {
@@ -36,7 +38,7 @@ impl Protocol for Fixed {
     }
 
     fn parser(&self, _init: &Init<'_>) -> Box<dyn Parser> {
-        Box::new(Self)
+        Box::new(*self)
     }
 }
 
@@ -57,7 +59,7 @@ impl Parser for Fixed {
                     target: "/a?b=c",
                     trace: None,
                     flags: Flags::NONE,
-                    attrs: &ATTRS,
+                    attrs: self.1,
                 };
                 out.emit(Event::Request { id, at, request });
                 out.emit(Event::RequestEnd { id, at: end, size });
@@ -98,7 +100,17 @@ impl<F: FnOnce(Exchange<'_>)> Sink for Run<F> {
 
 /// Runs `test` on an exchange of its own, to change as it likes.
 pub(crate) fn with_exchange(test: impl FnOnce(Exchange<'_>)) {
-    let registry = Registry::builder().with(Fixed).build().expect("one name");
+    with_exchange_of("http", &ATTRS, test);
+}
+
+/// The same, of this protocol and with these attributes.
+pub(crate) fn with_exchange_of(
+    protocol: &'static str,
+    attrs: &'static [Attr<'static>],
+    test: impl FnOnce(Exchange<'_>),
+) {
+    let fixed = Fixed(protocol, attrs);
+    let registry = Registry::builder().with(fixed).build().expect("one name");
     let mut engine = Engine::new(Arc::new(registry), Config::default());
     let time = Nanos(1_798_761_599_000_000_001);
     let opening = Opening {

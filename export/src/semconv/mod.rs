@@ -8,6 +8,8 @@
 mod facts;
 mod label;
 mod route;
+#[cfg(test)]
+mod tests;
 
 pub use facts::Facts;
 pub use label::Label;

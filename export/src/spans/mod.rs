@@ -10,6 +10,8 @@ mod build;
 mod instrumented;
 mod pairs;
 mod sampling;
+#[cfg(test)]
+mod tests;
 
 use wirespan_engine::api::{Propagation, Value};
 use wirespan_engine::{Exchange, Nanos, Process, Side};

@@ -61,10 +61,12 @@ impl Pairs {
         trace_id[..8].copy_from_slice(&word(1).to_be_bytes());
         trace_id[8..].copy_from_slice(&word(2).to_be_bytes());
         let (client, server) = (word(3).to_be_bytes(), word(4).to_be_bytes());
+        // The server is usually done first. Where the client must be on this machine its end
+        // follows, and it is known what its span will be called.
+        let local = exchange.client.ip() == exchange.server.ip();
+        let parent = (other_end.is_some() || local).then_some(client);
         let (span_id, parent_span_id) = match (exchange.side, kind) {
-            // The client's end may be reported later or be on another machine: then this is what
-            // its span would be called, and only a pair is told.
-            (Side::Server, _) => (server, other_end.map(|_| client)),
+            (Side::Server, _) => (server, parent),
             (Side::Client, _) | (Side::Wire, Kind::Client) => (client, None),
             (Side::Wire, Kind::Server) => (server, None),
         };
