@@ -88,7 +88,8 @@ impl Exporter {
         )
     }
 
-    /// The same for a run that ends: metrics are sent once, at its end.
+    /// The same for a run that ends: metrics are sent once, at its end, and when a batch was given
+    /// up so are all that follow.
     ///
     /// # Errors
     ///
@@ -202,7 +203,8 @@ impl Work {
         } = self;
         let spans = async {
             if let Some(lane) = &mut traces {
-                lane.spans(&queue, &resource, batch_delay, &*report).await;
+                lane.spans(&queue, &resource, batch_delay, push, &*report)
+                    .await;
             }
         };
         let metrics = async {
@@ -246,12 +248,42 @@ enum Fate {
     GivenUp,
 }
 
+/// Spans of a request that has no fate yet. When the time to stop has come before it has, they were
+/// given up.
+struct UnderWay {
+    spans: u64,
+    counts: Arc<Counts>,
+}
+
+impl UnderWay {
+    fn end(mut self, fate: &Fate) {
+        let counts = &self.counts;
+        match fate {
+            Fate::Taken { rejected } => {
+                let rejected = self.spans.min(*rejected);
+                Counts::add(&counts.spans_sent, self.spans - rejected);
+                Counts::add(&counts.spans_refused, rejected);
+            }
+            Fate::Refused => Counts::add(&counts.spans_refused, self.spans),
+            Fate::GivenUp => return,
+        }
+        self.spans = 0;
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        Counts::add(&self.counts.spans_given_up, self.spans);
+    }
+}
+
 impl Lane {
     async fn spans(
         &mut self,
         queue: &Queue,
         resource: &Resource,
         delay: Duration,
+        push: Push,
         report: &(dyn Fn(&str) + Send + Sync),
     ) {
         loop {
@@ -272,18 +304,18 @@ impl Lane {
                 continue;
             }
             let request = Request::Traces(trace_request(&batch, resource));
-            let n = batch.len() as u64;
+            let under_way = UnderWay {
+                spans: batch.len() as u64,
+                counts: Arc::clone(&self.counts),
+            };
             drop(batch);
             let fate = self.deliver(request, self.give_up, report).await;
-            let counts = &self.counts;
-            match fate {
-                Fate::Taken { rejected } => {
-                    let rejected = rejected.min(n);
-                    Counts::add(&counts.spans_sent, n - rejected);
-                    Counts::add(&counts.spans_refused, rejected);
-                }
-                Fate::Refused => Counts::add(&counts.spans_refused, n),
-                Fate::GivenUp => Counts::add(&counts.spans_given_up, n),
+            under_way.end(&fate);
+            if matches!((&fate, push), (Fate::GivenUp, Push::AtTheEnd)) {
+                // Whoever waits for room in the queue would wait as long for each batch.
+                let left = queue.close();
+                Counts::add(&self.counts.spans_given_up, left);
+                return;
             }
         }
     }

@@ -77,6 +77,11 @@ impl Source for Nothing {
 }
 
 fn exporter(url: &str, speaks: Speaks) -> Exporter {
+    let config = config(url, speaks);
+    Exporter::start(&config, Arc::new(Nothing), None, |_| {}).expect("an exporter")
+}
+
+fn config(url: &str, speaks: Speaks) -> Config {
     let protocol = match speaks {
         Speaks::Grpc => "grpc",
         Speaks::Http => "http/protobuf",
@@ -89,8 +94,7 @@ fn exporter(url: &str, speaks: Speaks) -> Exporter {
         "OTEL_BSP_SCHEDULE_DELAY" => Some("20".to_owned()),
         _ => None,
     };
-    let config = Config::read(&variable, Some(url), Wanted::Configured).expect("valid");
-    Exporter::start(&config, Arc::new(Nothing), None, |_| {}).expect("an exporter")
+    Config::read(&variable, Some(url), Wanted::Configured).expect("valid")
 }
 
 fn get(counter: &AtomicU64) -> u64 {
@@ -229,4 +233,27 @@ fn stopping_takes_no_longer_than_it_may_and_counts_what_is_left() {
         began.elapsed()
     );
     assert_eq!(get(&counts.spans_given_up), 100);
+}
+
+#[test]
+fn a_run_that_waits_for_room_does_not_wait_for_a_backend_that_is_gone() {
+    let receiver = Receiver::start(Speaks::Http);
+    receiver.behave(Behaviour::Hang);
+    let mut config = config(&receiver.url(), Speaks::Http);
+    config.give_up = Duration::from_secs(1);
+    let exporter = Exporter::once(&config, Arc::new(Nothing), |_| {}).expect("an exporter");
+    let began = Instant::now();
+    for span in spans().iter().cycle().take(5_000) {
+        let patience = Duration::from_secs(30);
+        exporter.queue().push_waiting(span.clone(), patience);
+    }
+    assert!(
+        began.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        began.elapsed()
+    );
+    let (queue, counts) = (Arc::clone(exporter.queue()), Arc::clone(exporter.counts()));
+    exporter.stop(Duration::from_secs(1));
+    assert_eq!(fates(&counts, queue.dropped()), 5_000);
+    assert_eq!(get(&counts.spans_sent), 0);
 }
