@@ -108,7 +108,7 @@ fn print(args: &ReplayArgs, check: &Check) -> Result<Output, (Exit, String)> {
         (None, _) => Ok(Output::None),
         (Some(Output::Table | Output::OtlpJson), Check::Whole(_) | Check::Pairs) => Err((
             Exit::Usage,
-            "records are compared, nothing else: use -o jsonl, stats or none with --expect, --bless \
+            "records are compared, not tables: use -o jsonl, stats or none with --expect, --bless \
              and folders"
                 .into(),
         )),
