@@ -337,7 +337,18 @@ fn wrong_use_is_explained_and_exits_with_2() {
     for (args, hint) in [
         (&["replay"][..], "FILE"),
         (&["replay", "--demo", "--nope"], "--nope"),
-        (&["replay", "--demo", "-o", "otlp-json"], "possible values"),
+        (&["replay", "--demo", "-o", "csv"], "possible values"),
+        (
+            &["replay", "--demo", "--otlp", "nowhere"],
+            "http://localhost:4317",
+        ),
+        (&["replay", "--demo", "--route", "users"], "/users/{id}"),
+        (&["replay", "--demo", "--keep-spans", "2"], "0 to 1"),
+        (&["agent", "--listen", "nowhere"], "127.0.0.1:9464"),
+        (
+            &["agent", "--listen", "none"],
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+        ),
         (
             &["replay", "--demo", "--fail-on", "eror > 1%"],
             "no metric 'eror'",
@@ -359,7 +370,7 @@ fn wrong_use_is_explained_and_exits_with_2() {
             ],
             "-o jsonl",
         ),
-        (&["agent"], "unrecognized"),
+        (&["nothing"], "unrecognized"),
     ] {
         let output = wirespan(args);
         assert_eq!(code(&output), 2, "{args:?}");
