@@ -5,8 +5,15 @@
 //! that they are skipped, and fail all the same where `WIRESPAN_LIVE` is set, as CI does. One
 //! capture runs at a time.
 
+mod agent;
+#[path = "../otlp/check.rs"]
+#[allow(dead_code, reason = "another test uses the rest")]
+mod check;
 mod endurance;
 mod explain;
+#[path = "../otlp/receiver.rs"]
+#[allow(dead_code, reason = "another test uses the rest")]
+mod receiver;
 mod rights;
 mod scenarios;
 mod servers;

@@ -9,10 +9,10 @@ use serde_json::Value;
 
 use crate::watch::{Watcher, capture, ended};
 
-const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+pub(crate) const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
 /// Servers that run until this is dropped.
-struct Lab {
+pub(crate) struct Lab {
     child: Child,
     /// Words about the servers, such as their ports.
     told: BTreeMap<String, String>,
@@ -21,7 +21,7 @@ struct Lab {
 impl Lab {
     /// Starts servers by the names that `lab.py` has for them; `None`, said aloud, where they cannot
     /// be had.
-    fn start(servers: &[&str]) -> Option<Self> {
+    pub(crate) fn start(servers: &[&str]) -> Option<Self> {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/live/lab.py");
         let child = Command::new("python3")
             .arg("-B")
@@ -52,7 +52,7 @@ impl Lab {
         None
     }
 
-    fn told(&self, key: &str) -> &str {
+    pub(crate) fn told(&self, key: &str) -> &str {
         &self.told[key]
     }
 }
@@ -66,7 +66,7 @@ impl Drop for Lab {
 }
 
 /// Runs a client to its end and gives what it printed.
-fn run(program: &str, arguments: &[&str]) -> String {
+pub(crate) fn run(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output();
     let output = output.unwrap_or_else(|error| panic!("{program}: {error}"));
     let complaint = String::from_utf8_lossy(&output.stderr);

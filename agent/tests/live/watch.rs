@@ -120,6 +120,14 @@ impl Watcher {
     /// Starts `wirespan`, and waits until it observes; how it ended and what it said where it never
     /// does.
     pub(crate) fn start(arguments: &[&str]) -> Result<Self, (ExitStatus, Vec<String>)> {
+        Self::start_with(arguments, &[])
+    }
+
+    /// The same with variables in its environment.
+    pub(crate) fn start_with(
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Result<Self, (ExitStatus, Vec<String>)> {
         static NUMBER: Mutex<u32> = Mutex::new(0);
         let number = {
             let mut number = NUMBER.lock().unwrap_or_else(PoisonError::into_inner);
@@ -130,6 +138,7 @@ impl Watcher {
         let records = File::create(folder.file("records")).expect("a file");
         let mut child = Command::new(WIRESPAN)
             .args(arguments)
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(records)
             .stderr(Stdio::piped())
@@ -153,6 +162,13 @@ impl Watcher {
             said.push(line);
         }
         Err((ended(&mut child), said))
+    }
+
+    /// What it says behind `words`, next.
+    pub(crate) fn hear(&self, words: &str) -> String {
+        let line = self.complaints.recv_timeout(PATIENCE).expect("a line");
+        let behind = line.strip_prefix(words);
+        behind.unwrap_or_else(|| panic!("{line}")).to_owned()
     }
 
     pub(crate) fn pid(&self) -> u32 {

@@ -47,10 +47,13 @@ pub fn metrics_request(
         .into_iter()
         .map(|(service, series)| of(service, metrics(&series, time)))
         .collect();
-    if !collection.readings.is_empty() {
-        let readings = collection.readings.iter();
-        let metrics = readings.map(|reading| of_reading(reading, collection.began, time));
-        resource_metrics.push(of("wirespan", metrics.collect()));
+    let readings = collection.readings.iter();
+    let readings = readings.filter(|reading| !reading.points.is_empty());
+    let own: Vec<_> = readings
+        .map(|reading| of_reading(reading, collection.began, time))
+        .collect();
+    if !own.is_empty() {
+        resource_metrics.push(of("wirespan", own));
     }
     ExportMetricsServiceRequest { resource_metrics }
 }

@@ -1,0 +1,121 @@
+//! `wirespan agent` beside real servers: what a backend and a scraper get is what clients did.
+
+use std::collections::BTreeMap;
+use std::process::Command;
+
+use opentelemetry_proto::tonic::trace::v1::Span;
+
+use crate::check;
+use crate::receiver::{Receiver, Speaks};
+use crate::servers::{Lab, TRACE, run};
+use crate::watch::{Watcher, capture};
+
+const CALLER: &str = "00f067aa0ba902b7";
+
+/// Spans by kind: SERVER 2, CLIENT 3.
+fn by_kind(receiver: &Receiver) -> BTreeMap<i32, Vec<Span>> {
+    let mut spans: BTreeMap<i32, Vec<Span>> = BTreeMap::new();
+    receiver.received(|received| {
+        let resources = received.traces.iter().flat_map(|t| &t.resource_spans);
+        for span in resources
+            .flat_map(|r| &r.scope_spans)
+            .flat_map(|s| &s.spans)
+        {
+            spans.entry(span.kind).or_default().push(span.clone());
+        }
+    });
+    spans
+}
+
+fn hex(id: &[u8]) -> String {
+    id.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The sum of a metric's counts on the page at `url`.
+fn count(url: &str, metric: &str) -> u64 {
+    let page = Command::new("curl").args(["-sS", url]).output();
+    let page = String::from_utf8(page.expect("curl").stdout).expect("UTF-8");
+    let samples = page.lines().filter(|line| {
+        let rest = line
+            .strip_prefix(metric)
+            .and_then(|rest| rest.strip_prefix("_count"));
+        rest.is_some_and(|rest| rest.starts_with(['{', ' ']))
+    });
+    let value = |line: &str| line.rsplit(' ').next().and_then(|v| v.parse::<u64>().ok());
+    samples.filter_map(value).sum()
+}
+
+/// Both ends of every request, in one trace, the server below the client; and metrics that count
+/// them.
+fn observes(speaks: Speaks, protocol: &str) {
+    let Some(_alone) = capture() else { return };
+    let Some(lab) = Lab::start(&["nginx"]) else {
+        return;
+    };
+    let receiver = Receiver::start(speaks);
+    let port = lab.told("nginx");
+    let otlp = receiver.url();
+    // `--port` also keeps the scrapes of this test out of what is counted.
+    let arguments = ["agent", "--port", port, "--otlp", &otlp, "--buffer", "256"];
+    let variables = [
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
+        ("OTEL_BSP_SCHEDULE_DELAY", "100"),
+        ("OTEL_METRIC_EXPORT_INTERVAL", "500"),
+        ("WIRESPAN_LISTEN", "127.0.0.1:0"),
+    ];
+    let watcher = Watcher::start_with(&arguments, &variables);
+    let watcher = watcher.unwrap_or_else(|(status, said)| panic!("{status}: {said:?}"));
+    let page = watcher.hear("wirespan: metrics at ");
+    let url = format!("http://127.0.0.1:{port}");
+    let header = format!("traceparent: 00-{TRACE}-{CALLER}-01");
+    let quiet = ["-sS", "-o", "/dev/null"];
+    run(
+        "curl",
+        &[&quiet[..], &[&format!("{url}/api/x?[1-50]")]].concat(),
+    );
+    run(
+        "curl",
+        &[&quiet[..], &["-H", &header, &format!("{url}/fail?[1-7]")]].concat(),
+    );
+    receiver.wait_for("all spans", |received| received.spans() == 2 * 57);
+    assert_eq!(count(&page, "http_server_request_duration_seconds"), 57);
+    assert_eq!(count(&page, "http_client_request_duration_seconds"), 57);
+    watcher.end();
+
+    let spans = by_kind(&receiver);
+    let (servers, clients) = (&spans[&2], &spans[&3]);
+    assert_eq!((servers.len(), clients.len()), (57, 57));
+    for server in servers {
+        let parent = clients.iter().find(|client| {
+            client.trace_id == server.trace_id && client.span_id == server.parent_span_id
+        });
+        let parent = parent.unwrap_or_else(|| panic!("no parent of {server:?}"));
+        assert!(parent.start_time_unix_nano <= server.start_time_unix_nano);
+        let attributes = check::attributes(&server.attributes);
+        let failed = attributes["url.path"] == "/fail";
+        assert_eq!(
+            attributes.get("error.type").map(String::as_str),
+            failed.then_some("500")
+        );
+        assert_eq!(hex(&server.trace_id) == TRACE, failed);
+        assert!(!failed || hex(&server.parent_span_id) == CALLER);
+    }
+    let last = receiver.received(|received| received.metrics.last().cloned());
+    let last = last.expect("metrics were sent when it ended");
+    let services = last.resource_metrics.iter().map(|of| {
+        let resource = of.resource.as_ref().expect("a resource");
+        check::attributes(&resource.attributes)["service.name"].clone()
+    });
+    let services: Vec<String> = services.collect();
+    assert_eq!(services, ["curl", "nginx", "wirespan"]);
+}
+
+#[test]
+fn an_agent_exports_over_grpc() {
+    observes(Speaks::Grpc, "grpc");
+}
+
+#[test]
+fn an_agent_exports_over_http() {
+    observes(Speaks::Http, "http/protobuf");
+}
