@@ -42,6 +42,8 @@ pub(crate) struct Image<'a> {
     pub(crate) bytes: &'a [u8],
     /// What it was compiled for.
     pub(crate) machine: Machine,
+    /// Why there are no sections, if there are none.
+    pub(crate) without_sections: Option<Reason>,
     segments: Vec<ProgramHeader>,
     sections: Vec<Section<'a>>,
     context: Ctx,
@@ -106,12 +108,18 @@ impl<'a> Image<'a> {
         let mut image = Self {
             bytes,
             machine,
+            without_sections: None,
             segments: segments(bytes, &header, context)?,
             sections: Vec::new(),
             context,
             pointers: OnceCell::new(),
         };
         image.sections = image.read_sections(&header);
+        if header.e_shnum == 0 {
+            image.without_sections = Some(Reason::NoSections);
+        } else if image.sections.is_empty() {
+            image.without_sections = Some(Reason::Damaged("section headers"));
+        }
         Ok(image)
     }
 

@@ -56,8 +56,9 @@ pub fn scan(file: &[u8]) -> Scan {
     go::scan(&image, &mut scan);
     libraries::scan(&image, &mut scan);
     if scan.found.is_empty() && scan.reasons.is_empty() {
-        let trace = content::trace(&image);
-        scan.reasons.push(trace.unwrap_or(Reason::NoTls));
+        let reason = image.without_sections.clone();
+        let reason = reason.or_else(|| content::trace(&image));
+        scan.reasons.push(reason.unwrap_or(Reason::NoTls));
     }
     scan
 }

@@ -13,6 +13,8 @@ pub enum Reason {
     NotElf,
     /// The file contradicts itself; what is named cannot be read.
     Damaged(&'static str),
+    /// Its section headers were removed, and with them the way to its symbols.
+    NoSections,
     /// It has TLS, and is for a machine for which no sites are sought.
     Machine(Machine),
     /// No TLS library is in it, neither by symbol nor by content.
@@ -40,6 +42,7 @@ impl Reason {
         match self {
             Self::NotElf => "name the program that runs it (the interpreter, the launcher)",
             Self::Damaged(_) => "install the file again, and compare it with its package",
+            Self::NoSections => "use a build that was not treated with sstrip or a packer",
             Self::Machine(_) => "observe it on an x86_64 machine",
             Self::NoTls => "its TLS may be in a library that it loads: scan what its process maps",
             Self::Stripped(_) => {
@@ -66,6 +69,7 @@ impl fmt::Display for Reason {
         match self {
             Self::NotElf => out.write_str("not an ELF file"),
             Self::Damaged(what) => write!(out, "damaged: its {what} cannot be read"),
+            Self::NoSections => out.write_str("its section headers were removed"),
             Self::Machine(machine) => write!(
                 out,
                 "made for {machine}, and sites are known for x86_64 only"

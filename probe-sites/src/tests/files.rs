@@ -54,6 +54,16 @@ fn no_elf_file_and_no_tls_are_reasons_with_remedies() {
 }
 
 #[test]
+fn a_file_without_section_headers_says_so() {
+    let mut file = library().file();
+    file[60] = 0;
+    assert_eq!(scan(&file).reasons, [Reason::NoSections]);
+    let whole = library().file();
+    let cut = &whole[..whole.len() - 64];
+    assert_eq!(scan(cut).reasons, [Reason::Damaged("section headers")]);
+}
+
+#[test]
 fn a_library_without_one_of_its_main_functions_says_so() {
     let scan = Fixture::of("SSL_read", stub).scan();
     assert_eq!(
