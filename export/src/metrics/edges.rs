@@ -1,12 +1,9 @@
 //! The service map: who calls whom, by which protocol, how often, how well.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
-
-use wirespan_engine::{Exchange, Side};
 
 use super::{Explicit, LabelValue, Series, Snapshot};
-use crate::semconv::{Facts, Instrument, Label};
+use crate::semconv::{Instrument, Label};
 
 /// One edge of the service map.
 #[derive(Clone, Debug)]
@@ -70,26 +67,4 @@ fn add(edges: &mut BTreeMap<[Box<str>; 4], Edge>, ends: [Box<str>; 4], failed: b
     edge.count += of.count();
     edge.errors += if failed { of.count() } else { 0 };
     edge.durations.merge(&of.durations);
-}
-
-/// Names the ends of an exchange. Where a process was observed it stands for its end; the port of a
-/// client is a different one for each connection and tells nothing.
-pub(super) fn name_ends(
-    exchange: &Exchange<'_>,
-    facts: &Facts<'_>,
-    client: &mut String,
-    server: &mut String,
-) {
-    let named = !facts.service.is_empty();
-    client.clear();
-    server.clear();
-    // Writing into a String cannot fail.
-    let _ = match exchange.side {
-        Side::Client if named => client.write_str(facts.service),
-        _ => write!(client, "{}", exchange.client.ip()),
-    };
-    let _ = match exchange.side {
-        Side::Server if named => server.write_str(facts.service),
-        _ => write!(server, "{}", exchange.server),
-    };
 }

@@ -5,6 +5,9 @@
 //!    u8      len u8, bytes    u8     0    len u8, bytes          u8     1    i64
 //! ```
 
+use wirespan_engine::{Exchange, Side};
+
+use crate::format;
 use crate::semconv::{Facts, Instrument, Label};
 
 /// Longest value of a label in bytes. A longer one is cut at a character.
@@ -41,13 +44,25 @@ impl KeyWriter {
         &self.0
     }
 
-    /// The key of an edge of the service map.
-    pub(super) fn edge(&mut self, edge: &EdgeEnds<'_>, facts: &Facts<'_>) -> &[u8] {
+    /// The key of an edge of the service map. Where a process was observed it stands for its end;
+    /// the port of a client is a different one for each connection and tells nothing.
+    pub(super) fn edge(&mut self, exchange: &Exchange<'_>, facts: &Facts<'_>) -> &[u8] {
+        let named = !facts.service.is_empty();
         self.begin(Instrument::Edge, facts.service);
-        self.text(Label::EdgeClient, edge.client);
-        self.text(Label::EdgeServer, edge.server);
-        self.text(Label::NetworkProtocolName, edge.protocol);
-        self.text(Label::Side, edge.side);
+        match exchange.side {
+            Side::Client if named => self.text(Label::EdgeClient, facts.service),
+            _ => self.written(Label::EdgeClient, |out| {
+                format::ip(out, exchange.client.ip());
+            }),
+        }
+        match exchange.side {
+            Side::Server if named => self.text(Label::EdgeServer, facts.service),
+            _ => self.written(Label::EdgeServer, |out| {
+                format::address(out, exchange.server);
+            }),
+        }
+        self.text(Label::NetworkProtocolName, exchange.protocol.0);
+        self.text(Label::Side, exchange.side.name());
         self.text_if(Label::ErrorType, facts.error_type);
         &self.0
     }
@@ -147,11 +162,16 @@ impl KeyWriter {
     }
 
     fn address(&mut self, label: Label, facts: &Facts<'_>) {
-        self.0.extend_from_slice(&[label as u8, TEXT]);
+        self.written(label, |out| format::ip(out, facts.server.ip()));
+    }
+
+    /// A short text that `write` appends.
+    fn written(&mut self, label: Label, write: impl FnOnce(&mut Vec<u8>)) {
+        self.0.extend_from_slice(&[label as u8, TEXT, 0]);
         let at = self.0.len();
-        self.0.push(0);
-        crate::format::ip(&mut self.0, facts.server.ip());
-        self.0[at] = (self.0.len() - at - 1) as u8;
+        write(&mut self.0);
+        let len = (self.0.len() - at) as u8;
+        self.0[at - 1] = len;
     }
 
     fn bytes(&mut self, value: &str) {
@@ -159,15 +179,6 @@ impl KeyWriter {
         self.0.push(value.len() as u8);
         self.0.extend_from_slice(value.as_bytes());
     }
-}
-
-/// The two ends of an edge.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct EdgeEnds<'a> {
-    pub(super) client: &'a str,
-    pub(super) server: &'a str,
-    pub(super) protocol: &'a str,
-    pub(super) side: &'a str,
 }
 
 /// The key of the series for what has none of its own: one for each instrument.

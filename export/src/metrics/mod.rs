@@ -27,7 +27,7 @@ pub use exponential::{Exponential, MAX_BUCKETS, MAX_SCALE};
 pub use key::{Identity, LabelValue};
 pub use reading::{Reading, ReadingKind};
 
-use key::{EdgeEnds, KeyWriter};
+use key::KeyWriter;
 
 /// How metrics are kept.
 #[derive(Clone, Copy, Debug)]
@@ -89,8 +89,6 @@ pub struct Series {
 #[derive(Clone, Debug, Default)]
 pub struct Scratch {
     key: KeyWriter,
-    client: String,
-    server: String,
 }
 
 /// All series at one time, in order of their keys.
@@ -159,24 +157,13 @@ impl Metrics {
         measured: &Measured,
         scratch: &mut Scratch,
     ) {
-        let Scratch {
-            key,
-            client,
-            server,
-        } = scratch;
-        edges::name_ends(exchange, facts, client, server);
-        let ends = EdgeEnds {
-            client,
-            server,
-            protocol: exchange.protocol.0,
-            side: exchange.side.name(),
-        };
         let measured = Measured {
             sizes: [None; 2],
             span: None,
             ..*measured
         };
-        self.add(Instrument::Edge, key.edge(&ends, facts), &measured);
+        let key = scratch.key.edge(exchange, facts);
+        self.add(Instrument::Edge, key, &measured);
     }
 
     fn add(&self, instrument: Instrument, key: &[u8], measured: &Measured) {

@@ -158,11 +158,18 @@ fn is_word(segment: &str) -> bool {
     {
         return true;
     }
-    let joint = |b: &u8| matches!(b, b'-' | b'_');
-    let legal = |b: &u8| b.is_ascii_alphabetic() || joint(b) || *b == b'.';
-    bytes.len() <= MAX_WORD
-        && bytes.iter().all(legal)
-        && bytes.iter().filter(|b| joint(b)).count() <= MAX_JOINTS
+    if bytes.len() > MAX_WORD {
+        return false;
+    }
+    let mut joints = 0;
+    for byte in bytes {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'.' => {}
+            b'-' | b'_' => joints += 1,
+            _ => return false,
+        }
+    }
+    joints <= MAX_JOINTS
 }
 
 #[cfg(test)]
