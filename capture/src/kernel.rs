@@ -93,6 +93,8 @@ pub struct Losses {
 /// The loaded object and what it is attached to.
 pub(crate) struct Kernel {
     ebpf: Ebpf,
+    /// Whether programs on files can be told where they are; `None` until that was tried.
+    cookies: Option<bool>,
     links: Vec<Link>,
     pub(crate) ring: RingBuf<MapData>,
     pub(crate) tables: Tables,
@@ -130,6 +132,7 @@ impl Kernel {
         };
         let mut kernel = Self {
             ebpf,
+            cookies: None,
             links: Vec::new(),
             ring,
             tables,
@@ -201,7 +204,10 @@ impl Kernel {
 
     /// Whether programs on files can be told where they are (since Linux 5.15).
     pub(crate) fn has_cookies(&mut self) -> bool {
-        hooks::takes(&mut self.ebpf, "tls_branch")
+        let ebpf = &mut self.ebpf;
+        *self
+            .cookies
+            .get_or_insert_with(|| hooks::takes(ebpf, "tls_branch"))
     }
 
     /// Lets a program run at a place of a file, in whatever process.

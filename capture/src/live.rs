@@ -1,5 +1,6 @@
 //! Live capture from load to detach: reads events, feeds the engine, lets time pass.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -115,6 +116,13 @@ impl Live {
     #[must_use]
     pub const fn hooks(&self) -> HookSet {
         self.hooks
+    }
+
+    /// TLS libraries that could not be probed when capture began: file, and what the kernel said.
+    #[must_use]
+    pub fn unprobed(&self) -> Vec<(PathBuf, String)> {
+        let probes = self.probes.as_ref();
+        probes.map(Probes::failures).unwrap_or_default()
     }
 
     /// The time, by the clock that exchanges are dated with.

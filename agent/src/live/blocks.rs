@@ -38,6 +38,8 @@ impl Blocks<'_> {
         block.detail("copied out of the kernel", ledger.copied_bytes);
         block.row("connections observed", ledger.connections);
         block.detail("open before", ledger.midstream);
+        block.rare("TLS sessions seen in the clear", ledger.sessions);
+        block.rare("TLS sessions without a socket", ledger.unbound_sessions);
         block.rare("events lost, the buffer was full", losses.ring_full_events);
         block.rare("bytes lost, the buffer was full", losses.ring_full_bytes);
         block.rare("bytes above the share of a call", losses.call_share_bytes);

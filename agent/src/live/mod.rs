@@ -75,6 +75,14 @@ pub(crate) fn tail(args: &TailArgs, registry: &Arc<Registry>, terminal: &Termina
         "wirespan: observing with {} hooks; Ctrl-C ends it\n",
         live.hooks()
     ));
+    let unprobed = live.unprobed();
+    if let Some((file, reason)) = unprobed.first() {
+        terminal.note(&format!(
+            "wirespan: {} TLS libraries could not be probed and stay ciphertext, such as {}: {reason}\n",
+            unprobed.len(),
+            file.display(),
+        ));
+    }
     match Tail::new(args, terminal, recorder).run(live, &stop) {
         Ok(()) => Exit::Done,
         Err(exit) => exit,

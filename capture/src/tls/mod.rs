@@ -63,6 +63,14 @@ impl Probes {
         Ok(probes)
     }
 
+    /// Files whose libraries could not be probed, and why: what the kernel said.
+    pub(crate) fn failures(&self) -> Vec<(PathBuf, String)> {
+        let targets = self.files.values();
+        let failed =
+            targets.filter_map(|target| Some((target.path.clone(), target.failure.clone()?)));
+        failed.collect()
+    }
+
     /// A process runs another program, or maps code.
     pub(crate) fn noticed(&self, tgid: u32) {
         self.scanner.process(tgid);
