@@ -69,6 +69,12 @@ fn split(number: u64) -> [u32; 2] {
     [number as u32, (number >> 32) as u32]
 }
 
+/// Whether the connection of a socket is known.
+#[inline(always)]
+pub fn is_known(sock: u64) -> bool {
+    CONNECTIONS.get_ptr(sock).is_some()
+}
+
 /// Takes up a connection that was just established.
 #[inline(always)]
 pub fn establish(sock: u64, family: u16, role: Role) {

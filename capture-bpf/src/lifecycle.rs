@@ -1,7 +1,9 @@
 //! Birth and death of connections and processes.
 //!
 //! Raw tracepoints, because they also run when an interrupt hits another program on the same
-//! processor, where programs of the perf kind would be left out.
+//! processor, where programs of the perf kind would be left out. Not the same program, though: what
+//! a connection cannot do without runs as two programs, of which the second does nothing where the
+//! first has run.
 
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
@@ -25,12 +27,25 @@ const CLOSING: u32 = 11;
 
 /// `sock:inet_sock_set_state` (sk, oldstate, newstate)
 #[raw_tracepoint]
+#[inline(always)]
 pub fn socket_state(ctx: RawTracePointContext) -> i32 {
+    state(&ctx, false)
+}
+
+/// The same, where [`socket_state`] was passed over.
+#[raw_tracepoint]
+#[inline(always)]
+pub fn socket_state_again(ctx: RawTracePointContext) -> i32 {
+    state(&ctx, true)
+}
+
+#[inline(always)]
+fn state(ctx: &RawTracePointContext, again: bool) -> i32 {
     let sock: u64 = ctx.arg(0);
     let old: u32 = ctx.arg(1);
     match ctx.arg::<u32>(2) {
         ESTABLISHED => {
-            if kernel::is_tcp(sock) {
+            if kernel::is_tcp(sock) && !(again && connections::is_known(sock)) {
                 let role = if old == SYN_SENT {
                     Role::Client
                 } else {
@@ -49,6 +64,13 @@ pub fn socket_state(ctx: RawTracePointContext) -> i32 {
 /// `tcp:tcp_destroy_sock` (sk)
 #[raw_tracepoint]
 pub fn socket_gone(ctx: RawTracePointContext) -> i32 {
+    connections::close(ctx.arg(0));
+    0
+}
+
+/// The same, where [`socket_gone`] was passed over.
+#[raw_tracepoint]
+pub fn socket_gone_again(ctx: RawTracePointContext) -> i32 {
     connections::close(ctx.arg(0));
     0
 }

@@ -16,6 +16,7 @@ use aya::programs::{
 };
 
 use crate::Error;
+use crate::preemption::is_preemptible;
 
 /// Where socket bytes are observed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -29,8 +30,21 @@ pub enum HookSet {
 }
 
 impl HookSet {
-    /// In the order in which they are tried.
-    pub const ALL: [Self; 3] = [Self::Fentry, Self::Kprobe, Self::Tracepoint];
+    /// All, the least costly first.
+    const ALL: [Self; 3] = [Self::Fentry, Self::Kprobe, Self::Tracepoint];
+
+    /// All, in the order in which they are to be tried on this kernel.
+    ///
+    /// Where tasks are preempted inside of the kernel, all but kprobes may be: a task that is
+    /// preempted within a program keeps it from running for others on that processor.
+    #[must_use]
+    pub fn preferred() -> [Self; 3] {
+        if is_preemptible() {
+            [Self::Kprobe, Self::Fentry, Self::Tracepoint]
+        } else {
+            Self::ALL
+        }
+    }
 
     /// As it is written on the command line.
     #[must_use]
@@ -115,9 +129,11 @@ pub(crate) struct Hook {
 
 /// Birth and death of connections and processes, for every set: program, tracepoint, and whether
 /// the kernel must have it.
-const LIFECYCLE: [(&str, &str, bool); 5] = [
+const LIFECYCLE: [(&str, &str, bool); 7] = [
     ("socket_state", "inet_sock_set_state", true),
+    ("socket_state_again", "inet_sock_set_state", true),
     ("socket_gone", "tcp_destroy_sock", true),
+    ("socket_gone_again", "tcp_destroy_sock", true),
     ("process_exec", "sched_process_exec", true),
     ("process_renamed", "task_rename", false),
     ("process_exit", "sched_process_exit", true),
@@ -225,6 +241,12 @@ fn kprobe_return(function: &'static str) -> (&'static str, &'static str) {
         "unix_stream_connect" => ("kretprobe_unix_stream_connect", function),
         _ => ("kretprobe_finish", function),
     }
+}
+
+/// Whether another program does the same where this one is passed over.
+pub(crate) fn has_second(program: &str) -> bool {
+    let second = |(other, _, _): (&str, _, _)| other.strip_suffix("_again") == Some(program);
+    LIFECYCLE.into_iter().any(second)
 }
 
 /// Loads a program unless it is, and lets it run at a target.

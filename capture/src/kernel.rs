@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::IpAddr;
+use std::os::fd::{AsFd as _, AsRawFd as _, RawFd};
 use std::path::Path;
 
 use aya::maps::lpm_trie::Key;
@@ -88,6 +89,8 @@ pub struct Losses {
     pub map_full: u64,
     /// Connections that the filters left out.
     pub filtered: u64,
+    /// Runs of programs that the kernel has passed over, as it tells since Linux 5.12.
+    pub passed_over: u64,
 }
 
 /// The loaded object and what it is attached to.
@@ -309,6 +312,23 @@ impl Kernel {
         T::try_from(map).map_err(map_error(name))
     }
 
+    /// What was not delivered so far.
+    pub(crate) fn losses(&self) -> Losses {
+        Losses {
+            passed_over: self.passed_over(),
+            ..self.tables.losses()
+        }
+    }
+
+    /// Runs that the kernel has passed over, of programs for which no other steps in.
+    fn passed_over(&self) -> u64 {
+        let programs = self.ebpf.programs();
+        let alone = programs.filter(|(name, _)| !hooks::has_second(name));
+        let fds =
+            alone.filter_map(|(_, program)| program.fd().ok().map(|fd| fd.as_fd().as_raw_fd()));
+        fds.map(recursion_misses).sum()
+    }
+
     /// Size of the ring buffer.
     pub(crate) fn ring_bytes(&self) -> u32 {
         self.ring_bytes
@@ -358,8 +378,8 @@ impl Tables {
         let _ = self.wishes.insert(sock, Plain(wish), 0);
     }
 
-    /// What was not delivered so far.
-    pub(crate) fn losses(&self) -> Losses {
+    /// What was not delivered so far, as the programs tell.
+    fn losses(&self) -> Losses {
         Losses {
             ring_full_events: self.counter(Counter::RingFullEvents),
             ring_full_bytes: self.counter(Counter::RingFullBytes),
@@ -369,6 +389,7 @@ impl Tables {
             not_user_memory_bytes: self.counter(Counter::NotUserMemoryBytes),
             map_full: self.counter(Counter::MapFull),
             filtered: self.counter(Counter::Filtered),
+            passed_over: 0,
         }
     }
 
@@ -376,6 +397,16 @@ impl Tables {
         let values = self.counters.get(&(counter as u32), 0);
         values.map_or(0, |values| values.iter().sum())
     }
+}
+
+/// The kernel's own count, 0 before Linux 5.12.
+fn recursion_misses(program: RawFd) -> u64 {
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{program}")).unwrap_or_default();
+    let mut lines = info.lines();
+    let misses = lines.find_map(|line| line.strip_prefix("recursion_misses:"));
+    misses
+        .and_then(|misses| misses.trim().parse().ok())
+        .unwrap_or(0)
 }
 
 fn take<T: TryFrom<Map, Error = MapError>>(

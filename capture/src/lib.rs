@@ -20,6 +20,7 @@ mod kernel;
 mod listeners;
 mod live;
 pub mod offsets;
+mod preemption;
 pub mod preflight;
 mod processes;
 mod sockets;

@@ -209,7 +209,7 @@ impl Live {
         Finished {
             stats: self.engine.stats().clone(),
             ledger: self.feed.ledger,
-            losses: self.kernel.tables.losses(),
+            losses: self.kernel.losses(),
             live: self,
         }
     }
@@ -233,7 +233,7 @@ impl Live {
 
     /// What the kernel side did not deliver so far.
     pub fn losses(&mut self) -> Losses {
-        self.kernel.tables.losses()
+        self.kernel.losses()
     }
 
     fn read(&mut self, sink: &mut dyn Sink, tap: &mut dyn Tap) -> usize {

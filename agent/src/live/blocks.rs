@@ -51,6 +51,7 @@ impl Blocks<'_> {
             ledger.unreadable_memory,
         );
         block.rare("not followed, a table was full", losses.map_full);
+        block.rare("runs of programs passed over", losses.passed_over);
         block.rare("connections filtered out", losses.filtered);
         block.rare("events not understood", ledger.unreadable_events);
         block.engine(self.stats);

@@ -122,7 +122,7 @@ pub(crate) fn options(
     Options {
         hooks: observe
             .hooks
-            .map_or_else(|| HookSet::ALL.to_vec(), |set| vec![set]),
+            .map_or_else(|| HookSet::preferred().to_vec(), |set| vec![set]),
         filters,
         tls: !observe.no_tls,
         ring_bytes: observe.buffer << 20,
@@ -140,7 +140,7 @@ pub(crate) fn options_for(
     let mut filters = Filters::default();
     filters.pids = pids.to_vec();
     Options {
-        hooks: hooks.map_or_else(|| HookSet::ALL.to_vec(), |set| vec![set]),
+        hooks: hooks.map_or_else(|| HookSet::preferred().to_vec(), |set| vec![set]),
         filters,
         tls: true,
         ring_bytes: BUFFER << 20,

@@ -6,5 +6,5 @@
 mod compare;
 mod truth;
 
-pub use compare::{Difference, Hooks, compare};
+pub use compare::{Difference, Hooks, compare, compare_incomplete};
 pub use truth::{Party, Process, Seen, Side, Transport, Truth, UnknownTruth};

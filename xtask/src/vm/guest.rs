@@ -29,6 +29,8 @@ pub(crate) struct Outcome {
 pub(crate) struct Watched {
     pub(crate) truth: Vec<Truth>,
     pub(crate) records: Vec<Value>,
+    /// Runs of programs that the kernel has passed over, as it counts them since Linux 5.12.
+    pub(crate) passed_over: u64,
     /// What programs that should have said nothing said.
     pub(crate) complaints: Vec<String>,
 }
@@ -165,6 +167,10 @@ fn outcome(files: &BTreeMap<String, Vec<u8>>) -> Result<Outcome, String> {
                     .map(serde_json::from_str)
                     .collect::<Result<_, _>>();
                 watched.records = records.map_err(|error| format!("{name}: {error}"))?;
+            }
+            "passed_over" => {
+                let number = text.trim().parse();
+                watched.passed_over = number.map_err(|error| format!("{name}: {error}"))?;
             }
             "complaints" => watched.complaints = text.lines().map(str::to_owned).collect(),
             // What doctor said is for people.

@@ -52,11 +52,15 @@ watch() { # hooks
     wait $held_reading || echo "held-reading failed" >> workload.err
     workload run all > all.truth 2>> workload.err || echo "all failed" >> workload.err
     sleep 1
+    # Births and deaths are raw tracepoints (17), which are there twice.
+    cat /proc/$tail/fdinfo/* 2> /dev/null |
+        awk '/^prog_type/ { t = $2 } /^recursion_misses/ && t != 17 { n += $2 } END { print n + 0 }' > passed_over
     kill -INT $tail
     wait $tail || echo "tail ended with $?" >> workload.err
     cat ./*.truth | grep -v '^ready$' > truth
     emit "$1/truth" truth
     emit "$1/records" records
+    emit "$1/passed_over" passed_over
     cat tail.err
     grep -v '^wirespan: observing' tail.err >> workload.err
     emit "$1/complaints" workload.err

@@ -31,7 +31,7 @@ fn healthy() -> Facts {
         initial_pid_namespace: true,
         features: Vec::new(),
         object: Ok(()),
-        hook_sets: HookSet::ALL.map(attempt).to_vec(),
+        hook_sets: HookSet::preferred().map(attempt).to_vec(),
     }
 }
 
@@ -108,7 +108,7 @@ fn missing_tracefs_fails_where_only_tracepoints_would_work() {
     refuse(&mut facts, &[HookSet::Tracepoint]);
     let tracefs = |facts: &Facts| found(facts, "tracefs");
     assert_eq!(tracefs(&facts), (Grade::Warn, Some(TRACEFS_MISSING)));
-    refuse(&mut facts, &HookSet::ALL);
+    refuse(&mut facts, &HookSet::preferred());
     assert_eq!(usable(&facts), None);
     assert_eq!(tracefs(&facts), (Grade::Fail, Some(TRACEFS_MISSING)));
     assert_eq!(
