@@ -1,5 +1,6 @@
 //! Connections: where their streams have come to, and their introduction to the reader.
 
+use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use wirespan_capture_abi::{
     Connection, Counter, Direction, EventKind, Header, Role, Settings, Tuple, Wish,
@@ -17,7 +18,12 @@ use crate::maps::{CONNECTIONS, WISHES, count, settings};
 pub fn of(sock: u64, direction: Direction, moved: u64) -> Option<&'static mut Connection> {
     let known = match CONNECTIONS.get_ptr_mut(sock) {
         Some(known) if is_same(sock, known) => known,
-        _ => adopt(sock, direction, moved)?,
+        stale => {
+            if stale.is_some() {
+                let _ = CONNECTIONS.remove(sock);
+            }
+            adopt(sock, direction, moved)?
+        }
     };
     introduced(sock, known)
 }
@@ -79,7 +85,7 @@ pub fn is_known(sock: u64) -> bool {
 #[inline(always)]
 pub fn establish(sock: u64, family: u16, role: Role) {
     let tuple = kernel::tuple(sock, family, role);
-    if let Some(known) = insert(sock, tuple, here(sock, family)) {
+    if let Some(known) = insert(sock, tuple, here(sock, family), BPF_ANY) {
         introduced(sock, known);
     }
 }
@@ -105,7 +111,9 @@ fn adopt(sock: u64, direction: Direction, moved: u64) -> Option<*mut Connection>
             Direction::Received => base[1] = base[1].wrapping_sub(moved as u32),
         }
     }
-    insert(sock, tuple, base)
+    // Two threads may meet it at once, one of which sends and one of which receives: then the first
+    // one's is kept.
+    insert(sock, tuple, base, BPF_NOEXIST)
 }
 
 /// [`Connection::base`] of a connection that is met where it is now.
@@ -122,7 +130,7 @@ fn here(sock: u64, family: u16) -> [u32; 2] {
 }
 
 #[inline(always)]
-fn insert(sock: u64, tuple: Tuple, base: [u32; 2]) -> Option<*mut Connection> {
+fn insert(sock: u64, tuple: Tuple, base: [u32; 2], flags: u32) -> Option<*mut Connection> {
     // The filters, whose epochs begin with one, have not been asked.
     let connection = Connection {
         // SAFETY: has no requirements.
@@ -132,11 +140,12 @@ fn insert(sock: u64, tuple: Tuple, base: [u32; 2]) -> Option<*mut Connection> {
         tuple,
         ..Connection::default()
     };
-    if CONNECTIONS.insert(sock, &connection, 0).is_err() {
+    let _ = CONNECTIONS.insert(sock, &connection, u64::from(flags));
+    let inserted = CONNECTIONS.get_ptr_mut(sock);
+    if inserted.is_none() {
         count(Counter::MapFull, 1);
-        return None;
     }
-    CONNECTIONS.get_ptr_mut(sock)
+    inserted
 }
 
 #[inline(always)]

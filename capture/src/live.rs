@@ -167,9 +167,6 @@ impl Live {
             self.engine.tick(wall, sink);
             if now.saturating_sub(self.last_sweep) >= SWEEP {
                 self.last_sweep = now;
-                if let Some(probes) = &mut self.probes {
-                    probes.sweep();
-                }
                 let mut out = Output {
                     to: Tapped {
                         engine: &mut self.engine,

@@ -12,6 +12,10 @@ pub(crate) struct FileId {
     inode: u64,
 }
 
+/// Tells a file from a later one that got its number: size, and time of its last change.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Stamp(u64, i64, i64);
+
 /// A file of which a process has mapped code.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Mapping {
@@ -60,15 +64,42 @@ fn mapping(line: &str) -> Option<Mapping> {
 }
 
 impl Mapping {
+    /// The file's stamp.
+    pub(crate) fn stamp(&self, tgid: u32) -> io::Result<Stamp> {
+        self.ways(tgid)
+            .find_map(|way| stamp(&way).ok())
+            .ok_or_else(gone)
+    }
+
     /// Opens the file, even if it was replaced on disk or lies in another mount namespace.
     pub(crate) fn open(&self, tgid: u32) -> io::Result<File> {
-        let exact = format!("/proc/{tgid}/map_files/{}", self.range);
-        open(Path::new(&exact)).or_else(|_| {
-            // The right to follow such links is one that few have.
-            let inside = self.path.strip_prefix("/").unwrap_or(&self.path);
-            open(&Path::new(&format!("/proc/{tgid}/root")).join(inside))
-        })
+        self.ways(tgid)
+            .find_map(|way| open(&way).ok())
+            .ok_or_else(gone)
     }
+
+    /// Paths that lead to the file from here: the exact one, and, since few have the right to follow
+    /// such links, what the process calls it.
+    fn ways(&self, tgid: u32) -> impl Iterator<Item = PathBuf> {
+        let exact = format!("/proc/{tgid}/map_files/{}", self.range);
+        let inside = self.path.strip_prefix("/").unwrap_or(&self.path);
+        let named = Path::new(&format!("/proc/{tgid}/root")).join(inside);
+        [PathBuf::from(exact), named].into_iter()
+    }
+}
+
+fn gone() -> io::Error {
+    io::Error::from(io::ErrorKind::NotFound)
+}
+
+/// The stamp of a file.
+pub(crate) fn stamp(path: &Path) -> io::Result<Stamp> {
+    let metadata = fs::metadata(path)?;
+    Ok(Stamp(
+        metadata.len(),
+        metadata.mtime(),
+        metadata.mtime_nsec(),
+    ))
 }
 
 /// All processes.

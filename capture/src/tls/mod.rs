@@ -13,7 +13,7 @@ mod maps;
 mod scanner;
 pub(crate) mod survey;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 
@@ -104,7 +104,8 @@ impl Probes {
                 if !target.links.is_empty() {
                     feed.probed(target.since);
                 }
-                self.files.insert(id, target);
+                // Another file may have had its number.
+                detach(self.files.insert(id, target).into_iter().collect());
             }
             News::Process(tgid, files) => {
                 let targets = files.iter().filter_map(|file| self.files.get(file));
@@ -113,19 +114,20 @@ impl Probes {
                     feed.cover(tgid, since);
                 }
             }
+            News::Gone(files) => {
+                let gone = files.iter().filter_map(|file| self.files.remove(file));
+                detach(gone.collect());
+            }
             News::All => {}
         }
     }
+}
 
-    /// Detaches from files that nobody maps any more and that are no longer where they were:
-    /// libraries that were replaced.
-    pub(crate) fn sweep(&mut self) {
-        let processes = maps::processes();
-        let mapped = processes.into_iter().flat_map(maps::mappings);
-        let mapped: HashSet<_> = mapped.map(|mapping| mapping.file).collect();
-        self.files.retain(|file, target| {
-            mapped.contains(file) || maps::identity(&target.path).is_ok_and(|there| there == *file)
-        });
+/// Detaches, aside: each time the kernel waits until no processor is in the program any more, tens of
+/// milliseconds, and events must not.
+fn detach(targets: Vec<Target>) {
+    if targets.iter().any(|target| !target.links.is_empty()) {
+        std::thread::spawn(move || drop(targets));
     }
 }
 

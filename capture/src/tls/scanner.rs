@@ -1,6 +1,6 @@
 //! A thread that looks into files: large ones take long, and events must not wait for them.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use wirespan_probe_sites::{Scan, scan};
 
-use super::maps::{self, FileId};
+use super::maps::{self, FileId, Stamp};
 
 /// When to look at a process after it has run a program or mapped code: once when the mapping is
 /// likely there, and once when it certainly is.
@@ -28,6 +28,9 @@ const FOLDERS: [&str; 6] = [
 
 /// How the libraries' files begin that are looked for before anyone has mapped them.
 const NAMES: [&str; 2] = ["libssl.so", "libgnutls.so"];
+
+/// Time between looks for files that nobody maps any more.
+const SWEEP: Duration = Duration::from_secs(60);
 
 /// Files remembered at most; beyond, all are looked at again.
 const MOST_FILES: usize = 64 * 1024;
@@ -53,8 +56,18 @@ pub(super) enum News {
     },
     /// All code of a process is in these files, of which news has been given.
     Process(u32, Vec<FileId>),
+    /// Nobody maps these files any more, and they are no longer where they were: libraries that were
+    /// replaced.
+    Gone(Vec<FileId>),
     /// [`Scanner::all`] is done.
     All,
+}
+
+/// A file that was looked into.
+struct Known {
+    /// Tells it from a later one with the same number.
+    stamp: Stamp,
+    path: PathBuf,
 }
 
 /// The thread; it ends when this is dropped.
@@ -69,7 +82,7 @@ impl Scanner {
         let ((tasks, to_do), (tell, news)) = (channel(), channel());
         let mut work = Work {
             tell,
-            known: HashSet::new(),
+            known: HashMap::new(),
         };
         let thread = std::thread::Builder::new()
             .name("tls-scanner".to_owned())
@@ -121,18 +134,23 @@ impl Drop for Scanner {
 
 struct Work {
     tell: Sender<News>,
-    known: HashSet<FileId>,
+    known: HashMap<FileId, Known>,
 }
 
 impl Work {
     fn run(&mut self, tasks: &Receiver<Task>) {
         let mut due: [VecDeque<(Instant, u32)>; DELAYS.len()] = Default::default();
+        let mut next_sweep = Instant::now() + SWEEP;
         loop {
             let now = Instant::now();
+            if now >= next_sweep {
+                self.sweep();
+                next_sweep = Instant::now() + SWEEP;
+            }
             let next = due.iter().filter_map(|queue| queue.front()).min();
             let wait = match next {
                 Some((at, _)) => at.saturating_duration_since(now),
-                None => Duration::MAX,
+                None => next_sweep.saturating_duration_since(now),
             };
             match tasks.recv_timeout(wait) {
                 Ok(Task::All) => {
@@ -179,7 +197,8 @@ impl Work {
             let path = entry.path();
             if NAMES.iter().any(|known| name.starts_with(known)) {
                 if let Ok(id) = maps::identity(&path) {
-                    self.file(id, &path, || maps::open(&path));
+                    let stamp = maps::stamp(&path);
+                    self.file(id, &path, stamp, || maps::open(&path));
                 }
             } else if depth > 0 && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 self.folder(&path, depth - 1);
@@ -193,15 +212,42 @@ impl Work {
         }
         let mut files = Vec::new();
         for mapping in maps::mappings(tgid) {
-            self.file(mapping.file.clone(), &mapping.path, || mapping.open(tgid));
+            let (id, stamp) = (mapping.file.clone(), mapping.stamp(tgid));
+            self.file(id, &mapping.path, stamp, || mapping.open(tgid));
             files.push(mapping.file);
         }
         let _ = self.tell.send(News::Process(tgid, files));
     }
 
+    /// Forgets files that nobody maps any more and that are no longer where they were.
+    fn sweep(&mut self) {
+        let processes = maps::processes();
+        let mapped = processes.into_iter().flat_map(maps::mappings);
+        let mapped: HashSet<_> = mapped.map(|mapping| mapping.file).collect();
+        let is_there = |id: &FileId, known: &Known| {
+            mapped.contains(id) || maps::identity(&known.path).is_ok_and(|there| there == *id)
+        };
+        let gone = self.known.extract_if(|id, known| !is_there(id, known));
+        let gone: Vec<_> = gone.map(|(id, _)| id).collect();
+        if !gone.is_empty() {
+            let _ = self.tell.send(News::Gone(gone));
+        }
+    }
+
     /// Looks into a file unless it is known.
-    fn file(&mut self, id: FileId, path: &Path, open: impl FnOnce() -> std::io::Result<File>) {
-        if self.known.contains(&id) {
+    fn file(
+        &mut self,
+        id: FileId,
+        path: &Path,
+        stamp: std::io::Result<Stamp>,
+        open: impl FnOnce() -> std::io::Result<File>,
+    ) {
+        let Ok(stamp) = stamp else { return };
+        if self
+            .known
+            .get(&id)
+            .is_some_and(|known| known.stamp == stamp)
+        {
             return;
         }
         let Ok(mut file) = open() else { return };
@@ -213,10 +259,15 @@ impl Work {
         if self.known.len() >= MOST_FILES {
             self.known.clear();
         }
-        self.known.insert(id.clone());
+        let path = path.to_owned();
+        let known = Known {
+            stamp,
+            path: path.clone(),
+        };
+        self.known.insert(id.clone(), known);
         let _ = self.tell.send(News::File {
             id,
-            path: path.to_owned(),
+            path,
             file,
             scan,
         });
