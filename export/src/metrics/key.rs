@@ -4,18 +4,25 @@
 //! instrument  service        label  kind  value                label  kind  value
 //!    u8      len u8, bytes    u8     0    len u8, bytes          u8     1    i64
 //! ```
+//!
+//! Addresses are written as octets, and become text when a key is read back: that is seldom.
+
+use std::net::{IpAddr, SocketAddr};
 
 use wirespan_engine::{Exchange, Side};
 
-use crate::format;
 use crate::semconv::{Facts, Instrument, Label};
 
 /// Longest value of a label in bytes. A longer one is cut at a character.
 const MAX_VALUE: usize = 255;
 
-/// Marks a text, or an integer.
+/// Kinds of values.
 const TEXT: u8 = 0;
 const INTEGER: u8 = 1;
+/// An IP address: octets, their number before them.
+const ADDRESS: u8 = 2;
+/// The same, and a port in two bytes behind.
+const SOCKET: u8 = 3;
 
 /// Value of a metric's attribute.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -51,15 +58,15 @@ impl KeyWriter {
         self.begin(Instrument::Edge, facts.service);
         match exchange.side {
             Side::Client if named => self.text(Label::EdgeClient, facts.service),
-            _ => self.written(Label::EdgeClient, |out| {
-                format::ip(out, exchange.client.ip());
-            }),
+            _ => self.address(Label::EdgeClient, ADDRESS, exchange.client.ip()),
         }
         match exchange.side {
             Side::Server if named => self.text(Label::EdgeServer, facts.service),
-            _ => self.written(Label::EdgeServer, |out| {
-                format::address(out, exchange.server);
-            }),
+            _ => {
+                self.address(Label::EdgeServer, SOCKET, exchange.server.ip());
+                let port = exchange.server.port();
+                self.0.extend_from_slice(&port.to_be_bytes());
+            }
         }
         self.text(Label::NetworkProtocolName, exchange.protocol.0);
         self.text(Label::Side, exchange.side.name());
@@ -123,7 +130,7 @@ impl KeyWriter {
     fn server_by_name(&mut self, facts: &Facts<'_>) {
         match facts.host {
             Some(host) => self.text(Label::ServerAddress, host),
-            None => self.address(Label::ServerAddress, facts),
+            None => self.address(Label::ServerAddress, ADDRESS, facts.server.ip()),
         }
         let port = facts.port.unwrap_or_else(|| facts.server.port().into());
         self.integer(Label::ServerPort, port);
@@ -131,23 +138,27 @@ impl KeyWriter {
 
     fn server_on_the_network(&mut self, facts: &Facts<'_>) {
         let port = facts.server.port();
-        self.address(Label::ServerAddress, facts);
+        self.address(Label::ServerAddress, ADDRESS, facts.server.ip());
         if facts.default_port() != Some(port) {
             self.integer(Label::ServerPort, port.into());
         }
-        self.address(Label::NetworkPeerAddress, facts);
+        self.address(Label::NetworkPeerAddress, ADDRESS, facts.server.ip());
         self.integer(Label::NetworkPeerPort, port.into());
     }
 
     fn begin(&mut self, instrument: Instrument, service: &str) {
         self.0.clear();
-        self.0.push(instrument as u8);
-        self.bytes(service);
+        let service = cut(service);
+        self.0
+            .extend_from_slice(&[instrument as u8, service.len() as u8]);
+        self.0.extend_from_slice(service.as_bytes());
     }
 
     fn text(&mut self, label: Label, value: &str) {
-        self.0.extend_from_slice(&[label as u8, TEXT]);
-        self.bytes(value);
+        let value = cut(value);
+        self.0
+            .extend_from_slice(&[label as u8, TEXT, value.len() as u8]);
+        self.0.extend_from_slice(value.as_bytes());
     }
 
     fn text_if(&mut self, label: Label, value: Option<&str>) {
@@ -157,27 +168,31 @@ impl KeyWriter {
     }
 
     fn integer(&mut self, label: Label, value: i64) {
-        self.0.extend_from_slice(&[label as u8, INTEGER]);
-        self.0.extend_from_slice(&value.to_be_bytes());
+        let [a, b, c, d, e, f, g, h] = value.to_be_bytes();
+        self.0
+            .extend_from_slice(&[label as u8, INTEGER, a, b, c, d, e, f, g, h]);
     }
 
-    fn address(&mut self, label: Label, facts: &Facts<'_>) {
-        self.written(label, |out| format::ip(out, facts.server.ip()));
+    fn address(&mut self, label: Label, kind: u8, address: IpAddr) {
+        match address {
+            IpAddr::V4(ip) => {
+                let [a, b, c, d] = ip.octets();
+                self.0
+                    .extend_from_slice(&[label as u8, kind, 4, a, b, c, d]);
+            }
+            IpAddr::V6(ip) => {
+                self.0.extend_from_slice(&[label as u8, kind, 16]);
+                self.0.extend_from_slice(&ip.octets());
+            }
+        }
     }
+}
 
-    /// A short text that `write` appends.
-    fn written(&mut self, label: Label, write: impl FnOnce(&mut Vec<u8>)) {
-        self.0.extend_from_slice(&[label as u8, TEXT, 0]);
-        let at = self.0.len();
-        write(&mut self.0);
-        let len = (self.0.len() - at) as u8;
-        self.0[at - 1] = len;
-    }
-
-    fn bytes(&mut self, value: &str) {
-        let value = &value[..value.floor_char_boundary(MAX_VALUE)];
-        self.0.push(value.len() as u8);
-        self.0.extend_from_slice(value.as_bytes());
+/// What a key holds of a text.
+fn cut(text: &str) -> &str {
+    match text.len() {
+        0..=MAX_VALUE => text,
+        _ => &text[..text.floor_char_boundary(MAX_VALUE)],
     }
 }
 
@@ -219,6 +234,14 @@ impl Identity {
                     rest = tail;
                     LabelValue::Integer(i64::from_be_bytes(*number))
                 }
+                ADDRESS => LabelValue::Text(ip(&mut rest)?.to_string().into()),
+                SOCKET => {
+                    let ip = ip(&mut rest)?;
+                    let (port, tail) = rest.split_first_chunk()?;
+                    rest = tail;
+                    let socket = SocketAddr::new(ip, u16::from_be_bytes(*port));
+                    LabelValue::Text(socket.to_string().into())
+                }
                 _ => LabelValue::Text(text(&mut rest)?),
             };
             labels.push((Label::from_number(*label)?, value));
@@ -238,4 +261,14 @@ fn text(rest: &mut &[u8]) -> Option<Box<str>> {
     let (text, tail) = tail.split_at_checked((*len).into())?;
     *rest = tail;
     Some(str::from_utf8(text).ok()?.into())
+}
+
+fn ip(rest: &mut &[u8]) -> Option<IpAddr> {
+    let (len, tail) = rest.split_first()?;
+    let (octets, tail) = tail.split_at_checked((*len).into())?;
+    *rest = tail;
+    match *octets {
+        [a, b, c, d] => Some(IpAddr::from([a, b, c, d])),
+        _ => Some(IpAddr::from(<[u8; 16]>::try_from(octets).ok()?)),
+    }
 }
