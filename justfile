@@ -11,6 +11,7 @@ fmt:
 
 clippy:
     cargo clippy --workspace --all-targets --locked -- -D warnings
+    cargo clippy --package wirespan-agent --features tls --locked -- -D warnings
 
 test:
     cargo test --workspace --locked

@@ -6,7 +6,7 @@ use std::process::Command;
 use opentelemetry_proto::tonic::trace::v1::Span;
 
 use crate::check;
-use crate::receiver::{Receiver, Speaks};
+use crate::receiver::{Behaviour, Receiver, Speaks};
 use crate::servers::{Lab, TRACE, run};
 use crate::watch::{Watcher, capture};
 
@@ -33,12 +33,15 @@ fn hex(id: &[u8]) -> String {
 
 /// The sum of a metric's counts on the page at `url`.
 fn count(url: &str, metric: &str) -> u64 {
+    sum(url, &format!("{metric}_count"))
+}
+
+/// The sum of the samples of this name on the page at `url`.
+fn sum(url: &str, name: &str) -> u64 {
     let page = Command::new("curl").args(["-sS", url]).output();
     let page = String::from_utf8(page.expect("curl").stdout).expect("UTF-8");
     let samples = page.lines().filter(|line| {
-        let rest = line
-            .strip_prefix(metric)
-            .and_then(|rest| rest.strip_prefix("_count"));
+        let rest = line.strip_prefix(name);
         rest.is_some_and(|rest| rest.starts_with(['{', ' ']))
     });
     let value = |line: &str| line.rsplit(' ').next().and_then(|v| v.parse::<u64>().ok());
@@ -118,4 +121,43 @@ fn an_agent_exports_over_grpc() {
 #[test]
 fn an_agent_exports_over_http() {
     observes(Speaks::Http, "http/protobuf");
+}
+
+#[test]
+fn a_backend_that_hangs_costs_capture_nothing_and_every_span_has_a_fate() {
+    let Some(_alone) = capture() else { return };
+    let Some(lab) = Lab::start(&["nginx"]) else {
+        return;
+    };
+    let receiver = Receiver::start(Speaks::Grpc);
+    receiver.behave(Behaviour::Hang);
+    let (port, otlp) = (lab.told("nginx"), receiver.url());
+    let arguments = ["agent", "--port", port, "--otlp", &otlp, "--buffer", "256"];
+    let variables = [
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "2000"),
+        ("WIRESPAN_LISTEN", "127.0.0.1:0"),
+        ("WIRESPAN_FLUSH", "500ms"),
+    ];
+    let watcher = Watcher::start_with(&arguments, &variables);
+    let watcher = watcher.unwrap_or_else(|(status, said)| panic!("{status}: {said:?}"));
+    let page = watcher.hear("wirespan: metrics at ");
+    let url = format!("http://127.0.0.1:{port}/api/x");
+    run("ab", &["-q", "-k", "-n", "20000", "-c", "8", &url]);
+    let counted = || count(&page, "http_server_request_duration_seconds");
+    for _ in 0..300 {
+        if counted() == 20_000 {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    assert_eq!(counted(), 20_000);
+    assert_eq!(count(&page, "http_client_request_duration_seconds"), 20_000);
+    assert_eq!(sum(&page, "wirespan_capture_lost_events_total"), 0);
+    // One batch is under way, 2,000 spans wait, the others found no room.
+    let dropped = sum(&page, "wirespan_spans_dropped_total");
+    let queued = sum(&page, "wirespan_spans_queued");
+    assert_eq!(queued, 2_000);
+    assert_eq!(dropped + queued + 512, 2 * 20_000);
+    watcher.end();
 }
