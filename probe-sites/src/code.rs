@@ -282,18 +282,7 @@ impl<'a> Explorer<'a> {
         inside: &std::ops::Range<u64>,
         flow: &mut Flow,
     ) -> Next {
-        // Where the return address is on top of the stack, a jump away is a call in disguise.
-        let mut away = |target: u64| {
-            if inside.is_empty() || inside.contains(&target) {
-                return false;
-            }
-            match stack.shift {
-                Some(0) => _ = flow.tails.insert(self.tail(target)),
-                Some(_) => return false,
-                None => flow.incomplete = true,
-            }
-            true
-        };
+        let mut away = |target| self.leaves(target, stack, inside, flow);
         match decoded.flow_control() {
             FlowControl::Next => Next::Fall,
             FlowControl::Call | FlowControl::IndirectCall => {
@@ -337,6 +326,26 @@ impl<'a> Explorer<'a> {
                 Next::Nowhere
             }
         }
+    }
+
+    /// Whether a jump leaves the function, which is noted. Where the return address is on top of the
+    /// stack, a jump away is a call in disguise; else it goes to a part that was moved away.
+    fn leaves(
+        &self,
+        target: u64,
+        stack: Stack,
+        inside: &std::ops::Range<u64>,
+        flow: &mut Flow,
+    ) -> bool {
+        if inside.is_empty() || inside.contains(&target) {
+            return false;
+        }
+        match stack.shift {
+            Some(0) => _ = flow.tails.insert(self.tail(target)),
+            Some(_) => return false,
+            None => flow.incomplete = true,
+        }
+        true
     }
 
     /// Whether a call goes, through a stub or the global offset table, to what never returns.

@@ -60,66 +60,25 @@ const ESSENTIAL: [&str; 4] = [
 
 /// Adds the libraries in C that `image` has, and what is amiss with them.
 pub(crate) fn scan(image: &Image<'_>, scan: &mut Scan) {
-    let table: HashMap<&[u8], (&'static str, Role)> = SSL
-        .iter()
-        .chain(GNUTLS)
-        .map(|(name, role)| (name.as_bytes(), (*name, *role)))
-        .collect();
-    let mut marks = HashSet::new();
-    let mut symbols: BTreeMap<u64, (&'static str, Role, Symbol<'_>)> = BTreeMap::new();
-    for symbol in image.functions() {
-        if let Some((_, other)) = OTHERS
-            .iter()
-            .find(|(name, _)| name.as_bytes() == symbol.name)
-        {
-            let reason = Reason::Unsupported(other);
-            scan.reasons
-                .extend((!scan.reasons.contains(&reason)).then_some(reason));
-        }
-        let wanted = symbol.name.starts_with(b"SSL_") || symbol.name.starts_with(b"gnutls_");
-        if !wanted {
-            continue;
-        }
-        if let Some((_, family)) = MARKS
-            .iter()
-            .find(|(mark, _)| mark.as_bytes() == symbol.name)
-        {
-            marks.insert(*family);
-        }
-        if let Some((name, role)) = table.get(symbol.name) {
-            if symbols.len() >= MAX_FUNCTIONS {
-                scan.reasons.push(Reason::TooMany("TLS functions"));
-                break;
-            }
-            symbols
-                .entry(symbol.address)
-                .or_insert((name, *role, symbol));
-        }
+    let mut candidates = Candidates::by_symbol(image, &mut scan.reasons);
+    let stripped = candidates.functions.is_empty();
+    if stripped && image.machine == Machine::X86_64 {
+        candidates.find_without_symbols(image);
     }
-    let stripped = symbols.is_empty() && image.machine == Machine::X86_64;
-    if stripped {
-        for (found, family) in without_symbols(image) {
-            marks.insert(family);
-            symbols.insert(found.symbol.address, (found.name, found.role, found.symbol));
-        }
-    }
-    if symbols.is_empty() {
+    if candidates.functions.is_empty() {
         return;
     }
     if image.machine != Machine::X86_64 {
         scan.reasons.push(Reason::Machine(image.machine));
         return;
     }
-    let mut found: BTreeMap<Family, Vec<Function>> = BTreeMap::new();
     let listed = Listed {
         explorer: Explorer::new(image),
-        names: symbols
-            .iter()
-            .map(|(at, (name, ..))| (*at, *name))
-            .collect(),
+        names: candidates.names(),
     };
-    for (name, role, symbol) in symbols.into_values() {
-        let family = family(name, &marks);
+    let mut found: BTreeMap<Family, Vec<Function>> = BTreeMap::new();
+    for (name, role, symbol) in candidates.functions.into_values() {
+        let family = family(name, &candidates.marks);
         match listed.function(family, name, role, symbol) {
             Ok(function) => found.entry(family).or_default().push(function),
             Err(reason) => scan.reasons.push(reason),
@@ -141,19 +100,64 @@ pub(crate) fn scan(image: &Image<'_>, scan: &mut Scan) {
     }
 }
 
-/// Functions of a stripped library, as far as they are found by other means.
-fn without_symbols(image: &Image<'_>) -> impl Iterator<Item = (Found, Family)> {
-    let (found, family) = match crate::content::trace(image) {
-        Some(Reason::Stripped(Family::BoringSsl)) => {
-            (stripped::boringssl(image), Family::BoringSsl)
+/// Functions that may be probed, and what tells whose they are.
+#[derive(Default)]
+struct Candidates<'a> {
+    /// By address: several names of one place are one function.
+    functions: BTreeMap<u64, (&'static str, Role, Symbol<'a>)>,
+    marks: HashSet<Family>,
+}
+
+impl<'a> Candidates<'a> {
+    fn by_symbol(image: &Image<'a>, reasons: &mut Vec<Reason>) -> Self {
+        let table: HashMap<&[u8], (&'static str, Role)> = SSL
+            .iter()
+            .chain(GNUTLS)
+            .map(|(name, role)| (name.as_bytes(), (*name, *role)))
+            .collect();
+        let mut candidates = Self::default();
+        for symbol in image.functions() {
+            let other = of_name(&OTHERS, symbol.name).map(Reason::Unsupported);
+            reasons.extend(other.filter(|other| !reasons.contains(other)));
+            candidates.marks.extend(of_name(&MARKS, symbol.name));
+            let Some((name, role)) = table.get(symbol.name) else {
+                continue;
+            };
+            if candidates.functions.len() >= MAX_FUNCTIONS {
+                reasons.push(Reason::TooMany("TLS functions"));
+                break;
+            }
+            let place = candidates.functions.entry(symbol.address);
+            place.or_insert((name, *role, symbol));
         }
-        Some(Reason::Stripped(Family::OpenSsl)) => (stripped::openssl(image), Family::OpenSsl),
-        _ => (None, Family::OpenSsl),
-    };
-    found
-        .into_iter()
-        .flatten()
-        .map(move |found| (found, family))
+        candidates
+    }
+
+    fn find_without_symbols(&mut self, image: &Image<'_>) {
+        let (found, family) = match crate::content::trace(image) {
+            Some(Reason::Stripped(Family::BoringSsl)) => {
+                (stripped::boringssl(image), Family::BoringSsl)
+            }
+            Some(Reason::Stripped(Family::OpenSsl)) => (stripped::openssl(image), Family::OpenSsl),
+            _ => return,
+        };
+        self.marks.insert(family);
+        for Found { name, role, symbol } in found.into_iter().flatten() {
+            self.functions.insert(symbol.address, (name, role, symbol));
+        }
+    }
+
+    fn names(&self) -> BTreeMap<u64, &'static str> {
+        let names = self.functions.iter();
+        names.map(|(at, (name, ..))| (*at, *name)).collect()
+    }
+}
+
+/// What a table has for a symbol's name.
+fn of_name<T: Copy>(table: &[(&str, T)], name: &[u8]) -> Option<T> {
+    let mut rows = table.iter();
+    let row = rows.find(|(known, _)| known.as_bytes() == name);
+    row.map(|(_, value)| *value)
 }
 
 /// Functions that show TLS libraries which are not probed.

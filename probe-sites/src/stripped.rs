@@ -42,18 +42,7 @@ pub(crate) fn boringssl(image: &Image<'_>) -> Option<Vec<Found>> {
                 .or_insert_with(|| reported(image, &function, &files));
         }
     }
-    let writes = |reports: &&Vec<Report>| {
-        let reasons: BTreeSet<u32> = reports.iter().map(|report| report.reason).collect();
-        let always = [
-            SHOULD_NOT_HAVE_BEEN_CALLED,
-            SSL_HANDSHAKE_FAILURE,
-            UNINITIALIZED,
-        ];
-        let mut others = reasons.iter().filter(|reason| !always.contains(reason));
-        always.iter().all(|reason| reasons.contains(reason))
-            && others.all(|reason| *reason == BAD_LENGTH)
-    };
-    let (write, lines) = only(reports.iter().filter(|(_, reports)| writes(reports)))?;
+    let (write, lines) = only(reports.iter().filter(|(_, reports)| of_write(reports)))?;
     let first = lines.iter().map(|report| report.line).min()?;
     // In the source they stand right before `SSL_write`.
     let before = first.saturating_sub(64)..first;
@@ -94,6 +83,19 @@ pub(crate) fn boringssl(image: &Image<'_>) -> Option<Vec<Found>> {
             Found::new("SSL_peek", Role::Peek, peek),
         ]
     })
+}
+
+/// Whether a function reports what `SSL_write` does: three errors, in newer versions a fourth.
+fn of_write(reports: &[Report]) -> bool {
+    let reasons: BTreeSet<u32> = reports.iter().map(|report| report.reason).collect();
+    let always = [
+        SHOULD_NOT_HAVE_BEEN_CALLED,
+        SSL_HANDSHAKE_FAILURE,
+        UNINITIALIZED,
+    ];
+    let mut others = reasons.iter().filter(|reason| !always.contains(reason));
+    always.iter().all(|reason| reasons.contains(reason))
+        && others.all(|reason| *reason == BAD_LENGTH)
 }
 
 /// The functions of OpenSSL 3 that have the code of `ssl_read_internal` or `ssl_write_internal`,
