@@ -395,10 +395,18 @@ impl Feed {
                 None => return,
             },
         };
-        if let Some(open) = flow.open {
-            let at = flow.offset(ending, position);
-            out.to.end(open.id, open.direction(ending), at, time);
+        let Some(open) = flow.open else { return };
+        let dir = open.direction(ending);
+        // What nobody wanted has passed by now, not when the connection is closed.
+        let left_out = position.min(flow.wish.from[ending]);
+        let seen = flow.seen[ending];
+        if seen < left_out {
+            flow.seen[ending] = left_out;
+            let at = flow.offset(ending, seen);
+            out.to.passed(open.id, dir, at, left_out - seen, time);
         }
+        let at = flow.offset(ending, position);
+        out.to.end(open.id, dir, at, time);
     }
 
     fn close(&mut self, header: &Header, out: &mut Output<'_>) {

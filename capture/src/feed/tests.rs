@@ -246,6 +246,28 @@ fn what_nobody_wanted_is_not_lost() {
 }
 
 #[test]
+fn what_nobody_wanted_before_the_end_has_passed_with_it() {
+    let mut rig = Rig::new();
+    rig.open(Role::Server, 0).data(Received, (0, 0), "ask", 3);
+    let flow = rig.feed.flows.get_mut(&Key::Socket(SOCKET.sock)).unwrap();
+    flow.wish.from[Received as usize] = u64::MAX;
+    rig.heard();
+    let end = Header {
+        position: 10,
+        ..SOCKET
+    };
+    rig.event(end, What::End(Received));
+    assert_eq!(rig.heard(), ["passed ToServer 3 7", "end ToServer 10"]);
+    let close = Header {
+        position: 0,
+        other: 10,
+        ..SOCKET
+    };
+    rig.event(close, What::Close);
+    assert_eq!(rig.heard(), ["close Finished"]);
+}
+
+#[test]
 fn another_socket_at_the_same_address_is_another_connection() {
     let mut rig = Rig::new();
     rig.open(Role::Server, 0).data(Received, (0, 0), "ask", 3);
