@@ -28,17 +28,47 @@ pub(super) fn attach(
     library: &Library,
     path: &Path,
 ) -> Result<Vec<Link>, Error> {
-    let cookies = kernel.has_cookies();
+    let able = Able {
+        cookies: kernel.has_cookies(),
+        trampolines: has_safe_trampolines(&release()),
+    };
     let mut links = Vec::new();
-    for point in points(library, cookies) {
+    for point in points(library, able) {
         links.push(kernel.attach_to_file(point.program, path, point.file_offset, point.cookie)?);
     }
     Ok(links)
 }
 
+/// What the kernel can do.
+#[derive(Clone, Copy)]
+struct Able {
+    /// Tell a program which recipe to follow (since Linux 5.15).
+    cookies: bool,
+    /// Return through a uretprobe in whatever process.
+    trampolines: bool,
+}
+
+/// Release of the running kernel: `6.12.9-amd64`.
+fn release() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default()
+}
+
+/// Linux 6.11 let uretprobes return through a system call, which seccomp kept sandboxed processes
+/// from until 6.14, and some version of 6.12 and 6.13: they crashed.
+fn has_safe_trampolines(release: &str) -> bool {
+    let mut numbers = release.split(['.', '-', '+']).map(str::parse::<u32>);
+    let mut next = || numbers.next().and_then(Result::ok).unwrap_or_default();
+    match (next(), next(), next()) {
+        (6, 11, _) => false,
+        (6, 12, patch) => patch >= 20,
+        (6, 13, patch) => patch >= 10,
+        _ => true,
+    }
+}
+
 /// Where which program goes: ends of calls first, so that a call whose beginning was seen is not
 /// left open.
-fn points(library: &Library, cookies: bool) -> Vec<Point> {
+fn points(library: &Library, able: Able) -> Vec<Point> {
     let (mut entries, mut exits) = (Vec::new(), Vec::new());
     for function in &library.functions {
         let Some((entry, exit)) = programs(library.family, function.role) else {
@@ -55,7 +85,10 @@ fn points(library: &Library, cookies: bool) -> Vec<Point> {
             continue;
         }
         if let Some(exit) = exit {
-            match (ends(function, exit, cookies), exit.returned) {
+            match (
+                ends(function, exit, able),
+                exit.returned.filter(|_| able.trampolines),
+            ) {
                 (Some(ends), _) => exits.extend(ends),
                 (None, Some(returned)) => {
                     // One trap serves both.
@@ -134,13 +167,17 @@ fn programs(family: Family, role: Role) -> Option<(&'static str, Option<Exit>)> 
 }
 
 /// Probes at the places where a function's result is known; `None` if a uretprobe is needed.
-fn ends(function: &Function, exit: Exit, cookies: bool) -> Option<Vec<Point>> {
-    let Exits::Sites(sites) = &function.exits else {
-        return None;
+fn ends(function: &Function, exit: Exit, able: Able) -> Option<Vec<Point>> {
+    let points: Option<Vec<_>> = match &function.exits {
+        Exits::Sites(sites) => {
+            let points = sites.iter().map(|site| end(site, exit, able.cookies));
+            points.collect()
+        }
+        _ if able.trampolines => return None,
+        _ => None,
     };
-    let points: Option<Vec<_>> = sites.iter().map(|site| end(site, exit, cookies)).collect();
     points.or_else(|| {
-        // An old kernel cannot tell a program which recipe to follow.
+        // Where the kernel cannot do what is cheapest.
         let returns = function.returns.iter();
         let points: Vec<_> = returns
             .map(|site| point(exit.here, site.file_offset))
@@ -174,5 +211,28 @@ const fn place(value: Value) -> Place {
         Value::Stack(offset) => Place::Stack(offset),
         Value::Constant(value) => Place::Constant(value),
         Value::Nothing => Place::Nothing,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uretprobes_are_shunned_where_seccomp_would_kill() {
+        for release in ["6.11.0", "6.12.9-amd64", "6.13.1-custom"] {
+            assert!(!has_safe_trampolines(release), "{release}");
+        }
+        for release in [
+            "5.10.0-30-amd64",
+            "6.10.3",
+            "6.12.41+deb13-amd64",
+            "6.13.12",
+            "6.14.0",
+            "7.2.1",
+            "",
+        ] {
+            assert!(has_safe_trampolines(release), "{release}");
+        }
     }
 }
