@@ -19,6 +19,5 @@ pub use maps::{
 };
 pub use offsets::Offsets;
 pub use tls::{
-    Adjacent, Binding, GoOffsets, Place, RECORD_OVERHEAD, Recipe, Session, SessionKey, TlsCall,
-    session_flag,
+    Adjacent, Binding, Place, RECORD_OVERHEAD, Recipe, Session, SessionKey, TlsCall, session_flag,
 };

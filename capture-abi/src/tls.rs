@@ -207,21 +207,6 @@ impl Recipe {
     }
 }
 
-/// Where Go keeps what leads from a `*tls.Conn` to its descriptor: byte offsets, written into the
-/// programs for each executable.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct GoOffsets {
-    /// `tls.Conn.conn`: an interface; its data word is 8 bytes behind.
-    pub conn: u32,
-    /// `net.conn.fd` in what the interface holds.
-    pub net_fd: u32,
-    /// `net.netFD.pfd.Sysfd`.
-    pub descriptor: u32,
-    /// Zero.
-    pub reserved: u32,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

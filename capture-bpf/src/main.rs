@@ -1,4 +1,4 @@
-//! eBPF programs that observe sockets: which bytes moved between which process and which
+//! eBPF programs that observe sockets and TLS libraries: which bytes moved between which process and which
 //! connection, where in their streams, and when.
 //!
 //! ```text
@@ -8,6 +8,10 @@
 //! (kprobe, fentry)                  ▼
 //! lifecycle ────────────────▶ connections ─▶ EVENTS
 //! (raw tracepoints)           CONNECTIONS
+//!
+//! libraries ─┐
+//! (uprobe)   ├────▶ tls ────────▶ copy      cleartext; `calls` asks it whose ciphertext a socket has
+//! go ────────┘      SESSIONS
 //! ```
 //!
 //! They know no protocol above TCP, change nothing that they see, and bound every loop.
@@ -21,6 +25,7 @@ mod filters;
 mod functions;
 mod go;
 mod kernel;
+mod libraries;
 mod lifecycle;
 mod maps;
 mod syscalls;

@@ -542,7 +542,8 @@ fn same_host(tuple: &Tuple) -> bool {
 /// The observed socket's address, and its peer's.
 fn addresses(tuple: &Tuple) -> (SocketAddr, SocketAddr) {
     let address = |octets: &[u8; 16]| match tuple.family {
-        UNIX => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        // It has none, or is a session whose socket is not known.
+        UNIX | 0 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         _ => Ipv6Addr::from(*octets).to_canonical(),
     };
     (
@@ -551,5 +552,7 @@ fn addresses(tuple: &Tuple) -> (SocketAddr, SocketAddr) {
     )
 }
 
+#[cfg(test)]
+mod session_tests;
 #[cfg(test)]
 mod tests;

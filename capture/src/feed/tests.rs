@@ -81,14 +81,14 @@ impl Sink for Nothing {
     fn exchange(&mut self, _: &Exchange<'_>) {}
 }
 
-struct Rig {
-    feed: Feed,
+pub(super) struct Rig {
+    pub(super) feed: Feed,
     engine: Engine,
     clock: Clock,
     heard: Heard,
 }
 
-const SOCKET: Header = Header {
+pub(super) const SOCKET: Header = Header {
     kind: 0,
     direction: 0,
     layer: 0,
@@ -105,7 +105,7 @@ const SOCKET: Header = Header {
     reserved: 0,
 };
 
-fn tuple(role: Role, midstream: u8) -> Tuple {
+pub(super) fn tuple(role: Role, midstream: u8) -> Tuple {
     let mut tuple = Tuple {
         local_port: 80,
         remote_port: 50_000,
@@ -120,7 +120,7 @@ fn tuple(role: Role, midstream: u8) -> Tuple {
 }
 
 impl Rig {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let registry = Registry::builder().build().unwrap();
         Self {
             feed: Feed::new(),
@@ -130,7 +130,12 @@ impl Rig {
         }
     }
 
-    fn event(&mut self, header: Header, what: What<'_>) -> &mut Self {
+    pub(super) fn event(&mut self, header: Header, what: What<'_>) -> &mut Self {
+        self.with(|feed, out| feed.event(&Event { header, what }, &Nothing, out));
+        self
+    }
+
+    pub(super) fn with(&mut self, call: impl FnOnce(&mut Feed, &mut Output<'_>)) {
         let mut out = Output {
             to: Tapped {
                 engine: &mut self.engine,
@@ -139,16 +144,21 @@ impl Rig {
             },
             clock: &self.clock,
         };
-        self.feed.event(&Event { header, what }, &Nothing, &mut out);
-        self
+        call(&mut self.feed, &mut out);
     }
 
-    fn open(&mut self, role: Role, midstream: u8) -> &mut Self {
+    pub(super) fn open(&mut self, role: Role, midstream: u8) -> &mut Self {
         self.event(SOCKET, What::Open(tuple(role, midstream)))
     }
 
     /// Bytes at a position; `moved` of them, while the other stream had come to `other`.
-    fn data(&mut self, direction: Kernel, at: (u64, u64), text: &str, moved: u32) -> &mut Self {
+    pub(super) fn data(
+        &mut self,
+        direction: Kernel,
+        at: (u64, u64),
+        text: &str,
+        moved: u32,
+    ) -> &mut Self {
         let header = Header {
             position: at.0,
             other: at.1,
@@ -159,7 +169,7 @@ impl Rig {
         self.event(header, What::Data { direction, bytes })
     }
 
-    fn heard(&mut self) -> Vec<String> {
+    pub(super) fn heard(&mut self) -> Vec<String> {
         std::mem::take(&mut self.heard.0)
     }
 }
