@@ -6,8 +6,8 @@ use std::process::Command;
 use opentelemetry_proto::tonic::trace::v1::Span;
 
 use crate::check;
+use crate::lab::{Lab, TRACE, run};
 use crate::receiver::{Behaviour, Receiver, Speaks};
-use crate::servers::{Lab, TRACE, run};
 use crate::watch::{Watcher, capture};
 
 const CALLER: &str = "00f067aa0ba902b7";

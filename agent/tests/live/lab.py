@@ -7,10 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "tests" / "pcaps" / "gen"))
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parents[2] / "tests" / "pcaps" / "gen"), str(HERE / "tls")]
 
 import case_grpc  # noqa: E402
 import lab  # noqa: E402
+import servers as tls  # noqa: E402
 
 
 def free_port():
@@ -85,10 +87,26 @@ def python(servers):
     tell("python", PYTHON_PORT)
 
 
+def secured(servers, name):
+    """One of those that speak TLS, if it can be had."""
+    try:
+        port = free_port()
+        told = tls.SERVERS[name](servers, port)
+    except tls.Absent as absent:
+        tell(f"absent-{name}", absent)
+        return
+    tell(name, port)
+    for key, value in told.items():
+        tell(f"{name}-{key}", value)
+
+
 def main():
     servers = lab.Lab()
     try:
         for name in sys.argv[1:]:
+            if name.startswith("tls/"):
+                secured(servers, name.removeprefix("tls/"))
+                continue
             {"nginx": nginx, "redis": redis, "postgres": postgres, "mariadb": mariadb,
              "grpc": grpc, "python": python}[name](servers)
         print("ready", flush=True)

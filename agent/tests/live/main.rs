@@ -11,10 +11,12 @@ mod agent;
 mod check;
 mod endurance;
 mod explain;
+mod lab;
 #[path = "../otlp/receiver.rs"]
 #[allow(dead_code, reason = "another test uses the rest")]
 mod receiver;
 mod rights;
 mod scenarios;
 mod servers;
+mod tls;
 mod watch;

@@ -168,7 +168,7 @@ fn connections_that_were_open_before_are_joined_in_the_middle() {
 
 /// What two captures of the same traffic must agree in, and how often each was seen. Times are not
 /// among it: each capture takes its own.
-fn essence(records: &[Value]) -> BTreeMap<String, usize> {
+pub(crate) fn essence(records: &[Value]) -> BTreeMap<String, usize> {
     let keys = [
         "protocol",
         "operation",

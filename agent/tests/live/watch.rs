@@ -16,6 +16,10 @@ use wirespan_workload::{Hooks, Truth};
 /// How long anything may take that takes no time.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long wirespan may take to end: the kernel waits for all processors, three times for each
+/// probe on a library.
+const DETACHING: Duration = Duration::from_secs(180);
+
 pub(crate) const WIRESPAN: &str = env!("CARGO_BIN_EXE_wirespan");
 
 /// The right to capture, of one test at a time; `None`, said aloud, where this machine cannot.
@@ -177,7 +181,7 @@ impl Watcher {
     /// Waits until everything that has happened is recorded, and ends it as Ctrl-C does.
     pub(crate) fn end(mut self) -> Watched {
         signal("INT", self.pid());
-        let status = ended(&mut self.child);
+        let status = ended_within(&mut self.child, DETACHING);
         let said: Vec<String> = self.complaints.iter().collect();
         assert!(status.success(), "it ended with {status}: {said:#?}");
         let records = read(&self.folder.file("records"));
@@ -201,12 +205,16 @@ impl Drop for Watcher {
 
 /// Waits for the end of `child`, with patience.
 pub(crate) fn ended(child: &mut Child) -> ExitStatus {
+    ended_within(child, PATIENCE)
+}
+
+fn ended_within(child: &mut Child, patience: Duration) -> ExitStatus {
     let begun = Instant::now();
     loop {
         if let Some(status) = child.try_wait().expect("a child") {
             return status;
         }
-        if begun.elapsed() > PATIENCE {
+        if begun.elapsed() > patience {
             let _ = child.kill();
             panic!("process {} does not end", child.id());
         }

@@ -1,12 +1,13 @@
 """A gRPC client on one connection. Prints its truth, a JSON object for each call when it ends.
 
-Arguments: port, case. Runs with grpcio, not by itself.
+Arguments: port, case, and a certificate where it is to talk TLS. Runs with grpcio, not by itself.
 """
 
 import json
 import sys
 import threading
 import time
+from pathlib import Path
 
 import grpc
 
@@ -16,9 +17,13 @@ LOCK = threading.Lock()
 
 
 class Client:
-    def __init__(self, port, **options):
-        self.channel = grpc.insecure_channel(
-            f"127.0.0.1:{port}", options=[("grpc.enable_retries", 0)], **options)
+    def __init__(self, port, certificate=None, **options):
+        place, options["options"] = f"127.0.0.1:{port}", [("grpc.enable_retries", 0)]
+        if certificate:
+            credentials = grpc.ssl_channel_credentials(Path(certificate).read_bytes())
+            self.channel = grpc.secure_channel(place, credentials, **options)
+        else:
+            self.channel = grpc.insecure_channel(place, **options)
 
     def note(self, path, call, noted=None, traceparent=None, known=True):
         """`noted`: a status in place of the client's own, "" where the server did not give it or
@@ -170,6 +175,6 @@ CASES = {"unary": unary, "errors": errors, "trailers-only": trailers_only, "dead
          "streaming": streaming, "pauses": pauses, "cancelled": cancelled, "traceparent": traceparent,
          "compressed": compressed, "behind-http": behind_http, "midstream": midstream}
 
-port, name = sys.argv[1:]
+port, name, *certificate = sys.argv[1:]
 options = {"compression": grpc.Compression.Gzip} if name == "compressed" else {}
-CASES[name](Client(port, **options))
+CASES[name](Client(port, *certificate, **options))

@@ -3,6 +3,7 @@
 import sys
 import time
 from concurrent import futures
+from pathlib import Path
 
 import grpc
 
@@ -79,6 +80,12 @@ METHODS = {
 
 server = grpc.server(futures.ThreadPoolExecutor(max_workers=24))
 server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("shop.v1.Orders", METHODS),))
-server.add_insecure_port(f"127.0.0.1:{sys.argv[1]}")
+port, *certificate = sys.argv[1:]
+if certificate:
+    cert, key = (Path(path).read_bytes() for path in certificate)
+    credentials = grpc.ssl_server_credentials([(key, cert)])
+    server.add_secure_port(f"127.0.0.1:{port}", credentials)
+else:
+    server.add_insecure_port(f"127.0.0.1:{port}")
 server.start()
 server.wait_for_termination()

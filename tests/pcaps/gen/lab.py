@@ -164,7 +164,7 @@ class Lab:
              "--appendonly", "no", "--dir", str(self.folder), *options],
             REDIS_PORT, stdout=subprocess.DEVNULL)
 
-    def postgres(self):
+    def postgres(self, *options):
         """PostgreSQL with a database `shop`, whose user `joe` has a password, and an `admin` who
         may come in without."""
         # Debian keeps the programs out of the path; they refuse to run as root.
@@ -182,10 +182,10 @@ class Lab:
         (data / "pg_hba.conf").write_text("host all,replication admin 127.0.0.1/32 trust\n"
                                           "host all all 127.0.0.1/32 scram-sha-256\n")
         self.start([programs / "postgres", "-D", data, "-p", str(POSTGRES_PORT), "-h", "127.0.0.1",
-                    "-k", "", "-F", "-c", "logging_collector=off", "-c", "jit=off"],
+                    "-k", "", "-F", "-c", "logging_collector=off", "-c", "jit=off", *options],
                    POSTGRES_PORT, stderr=subprocess.DEVNULL, **as_user)
 
-    def mariadb(self):
+    def mariadb(self, *options):
         """MariaDB with a schema `shop`, whose user `joe` has a password."""
         data = self.folder / "mariadb"
         data.mkdir()
@@ -201,7 +201,7 @@ class Lab:
                     "--skip-name-resolve",
                     "--max-allowed-packet=64M", "--innodb-log-file-size=4M",
                     "--innodb-buffer-pool-size=16M", f"--socket={self.folder}/mariadb.sock",
-                    f"--pid-file={self.folder}/mariadb.pid", f"--init-file={setup}"],
+                    f"--pid-file={self.folder}/mariadb.pid", f"--init-file={setup}", *options],
                    MARIADB_PORT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def node(self, script, port, *arguments):
