@@ -1,6 +1,7 @@
 """Queries PostgreSQL with psycopg2 and with psycopg: PORT COUNT. Prints how many rows came."""
 
 import sys
+import time
 
 import psycopg
 import psycopg2
@@ -8,6 +9,8 @@ import psycopg2
 port, count = sys.argv[1:]
 place = f"host=127.0.0.1 port={port} user=admin dbname=shop sslmode=require"
 rows = 0
+# Both bring libraries that nobody has mapped yet: those take a moment to be found and probed.
+time.sleep(3)
 with psycopg2.connect(place) as connection:
     connection.autocommit = True
     cursor = connection.cursor()
