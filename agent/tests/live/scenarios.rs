@@ -195,7 +195,7 @@ fn a_recording_replays_as_what_was_seen() {
     let folder = Folder::new("record");
     let recording = folder.file("x.pcapng");
     let path = recording.to_str().expect("UTF-8");
-    let recorder = Watcher::start(&["record", "-o", path]).map_err(|(_, said)| said);
+    let recorder = Watcher::start(&["record", "--no-tls", "-o", path]).map_err(|(_, said)| said);
     let recorder = recorder.expect("a recorder");
     let tail = Watcher::tail(&[]);
     // Without the scenarios that fill ports with connections: two captures run at once.

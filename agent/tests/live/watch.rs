@@ -102,7 +102,14 @@ impl Watched {
 
 impl Watcher {
     /// Starts `wirespan tail` with more `options`, and waits until it observes.
+    ///
+    /// TLS libraries are left alone: the kernel takes tens of milliseconds to detach each probe.
     pub(crate) fn tail(options: &[&str]) -> Self {
+        Self::with_tls(&[&["--no-tls"], options].concat())
+    }
+
+    /// The same with TLS libraries.
+    pub(crate) fn with_tls(options: &[&str]) -> Self {
         // Programs under test are not optimized: the kernel's side must be able to wait for them.
         let started = Self::start(&[&["tail", "-o", "jsonl", "--buffer", "256"], options].concat());
         started.unwrap_or_else(|(status, said)| panic!("tail ended with {status}: {said:?}"))
@@ -111,7 +118,7 @@ impl Watcher {
     /// The same with a set of hooks; `None` where the kernel does not offer it.
     pub(crate) fn with_hooks(hooks: Hooks) -> Option<Self> {
         let hooks = hooks.to_string();
-        match Self::start(&["tail", "-o", "jsonl", "--hooks", &hooks]) {
+        match Self::start(&["tail", "-o", "jsonl", "--no-tls", "--hooks", &hooks]) {
             Ok(watcher) => Some(watcher),
             Err((status, said)) => {
                 assert_eq!(status.code(), Some(4), "tail --hooks {hooks}: {said:?}");

@@ -72,7 +72,7 @@ fn libraries_that_are_replaced_or_hidden_are_found() {
     let replaced_before = with_library(&place, port);
     replace(&library, &folder);
     let hidden_before = in_namespace(&library, port);
-    let watcher = Watcher::tail(&["--port", port]);
+    let watcher = Watcher::with_tls(&["--port", port]);
     let replaced_since = with_library(&place, port);
     replace(&library, &folder);
     let newest = with_library(&place, port);

@@ -56,7 +56,7 @@ fn databases_with_tls_and_their_clients() {
     };
     let mut before = redis(of_redis);
     assert_eq!(before.ask("PING"), "PONG");
-    let watcher = Watcher::tail(&ports(&[of_postgres, of_mariadb, of_redis]));
+    let watcher = Watcher::with_tls(&ports(&[of_postgres, of_mariadb, of_redis]));
     ask(&mut before, set("before"));
     before.end();
     let mut session = psql(&lab, of_postgres);

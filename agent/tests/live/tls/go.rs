@@ -37,7 +37,7 @@ fn go_servers_and_clients() {
     if of.is_empty() {
         return;
     }
-    let watcher = Watcher::tail(&ports(&of));
+    let watcher = Watcher::with_tls(&ports(&of));
     let mut asked = Vec::new();
     for (port, process, program, address) in servers {
         let said = run(program, &["get", &address, TRACEPARENT, &COUNT.to_string()]);

@@ -17,7 +17,7 @@ fn writes_made_again_and_in_parts_and_changed_keys_count_once() {
     let Some(port) = lab.tls("writes") else {
         return;
     };
-    let watcher = Watcher::tail(&["--port", port]);
+    let watcher = Watcher::with_tls(&["--port", port]);
     let said = run("python3", &["-B", WRITES, "play", port]);
     let records = watcher.end().records;
     let truths = said.lines().map(serde_json::from_str);

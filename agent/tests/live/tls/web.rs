@@ -129,7 +129,7 @@ fn https_of_nginx_python_and_node() {
     let of_python = of[1].map(|port| connected("python3", &["-B", HTTPS], port));
     let of_node = of[3].map(|port| connected("node", &[NODE], port));
     let known: Vec<&str> = of.into_iter().flatten().collect();
-    let watcher = Watcher::tail(&ports(&known));
+    let watcher = Watcher::with_tls(&ports(&known));
     let mut asked = Vec::new();
     asked.extend(of[0].map(nginx));
     asked.extend(of[1].zip(of_python).map(|(port, held)| python(port, held)));
@@ -183,7 +183,7 @@ fn grpc_over_tls() {
     };
     let (python, client) = (lab.told("grpc-python"), lab.told("grpc-client"));
     let cert = lab.told("grpc-cert");
-    let watcher = Watcher::tail(&ports(&[node, grpc]));
+    let watcher = Watcher::with_tls(&ports(&[node, grpc]));
     let ask = |port, server| {
         let said = run(python, &["-B", client, port, "unary", cert]);
         let count = said.lines().count();
@@ -204,7 +204,7 @@ fn https_at_full_speed() {
         return;
     };
     let Some(port) = lab.tls("nginx") else { return };
-    let watcher = Watcher::tail(&["--port", port]);
+    let watcher = Watcher::with_tls(&["--port", port]);
     let url = format!("https://127.0.0.1:{port}/ok/x");
     let said = run("ab", &["-q", "-k", "-n", "30000", "-c", "16", &url]);
     assert!(said.contains("Complete requests:      30000"), "{said}");
@@ -232,7 +232,7 @@ fn a_recording_of_tls_replays_as_what_was_seen() {
     let recorder =
         Watcher::start(&[&["record", "-o", path, "--buffer", "256"], &filters[..]].concat());
     let recorder = recorder.map_err(|(_, said)| said).expect("a recorder");
-    let tail = Watcher::tail(&filters);
+    let tail = Watcher::with_tls(&filters);
     let mut asked = nginx(nginx_port);
     asked.extend(python(python_port, before));
     let tailed = tail.end().records;
