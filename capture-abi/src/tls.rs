@@ -45,6 +45,8 @@ pub mod session_flag {
     pub const BEGINNING: u32 = 2;
     /// The event that tells its socket was sent.
     pub const ANNOUNCED: u32 = 4;
+    /// A call that reads was seen from its beginning.
+    pub const READ: u32 = 8;
 }
 
 /// Payload of [`EventKind::Bind`](crate::EventKind::Bind): the connection that carries a session.

@@ -121,7 +121,8 @@ pub fn go_read(ctx: ProbeContext) -> u32 {
     }
     let regs = registers(&ctx);
     let key = tls::key(regs.rax);
-    if session(&key).is_some() {
+    if let Some(session) = session(&key) {
+        tls::begin_read(&key, session);
         let call = TlsCall {
             object: key.object,
             buffer: regs.rbx,
@@ -139,12 +140,16 @@ pub fn go_return(ctx: ProbeContext) -> u32 {
     let regs = registers(&ctx);
     let call_key = call_key(regs);
     // SAFETY: a value of a map, which only its goroutine touches.
-    let Some(call) = (unsafe { GO_CALLS.get(call_key) }) else {
+    let call = unsafe { GO_CALLS.get(call_key) };
+    let len = regs.rax as i64;
+    let Some(call) = call else {
+        if len > 0 {
+            tls::end_unseen();
+        }
         return 0;
     };
     let call = *call;
     let _ = GO_CALLS.remove(call_key);
-    let len = regs.rax as i64;
     if len <= 0 {
         return 0;
     }

@@ -22,6 +22,11 @@ pub static WISHES: HashMap<u64, Wish> = HashMap::with_max_entries(65_536, 0);
 #[map]
 pub static SESSIONS: LruHashMap<SessionKey, Session> = LruHashMap::with_max_entries(65_536, 0);
 
+/// When a call returned bytes whose beginning was not seen, by process: it was waiting when the
+/// library was probed.
+#[map]
+pub static UNSEEN: LruHashMap<u32, u64> = LruHashMap::with_max_entries(4_096, 0);
+
 /// Calls of goroutines.
 #[map]
 pub static GO_CALLS: LruHashMap<SessionKey, TlsCall> = LruHashMap::with_max_entries(32_768, 0);

@@ -19,7 +19,7 @@ use wirespan_capture_abi::{
 use crate::calls::{self, Memory, Shape};
 use crate::connections;
 use crate::copy::{self, Moved, Source};
-use crate::maps::{CONNECTIONS, SESSION_WISHES, SESSIONS, THREADS, count, settings};
+use crate::maps::{CONNECTIONS, SESSION_WISHES, SESSIONS, THREADS, UNSEEN, count, settings};
 
 /// Most records that are looked at of what a socket moved.
 const RECORDS: usize = 4;
@@ -71,8 +71,18 @@ pub fn begin(object: u64, buffer: u64, result: u64, direction: u32) {
     let Some(thread) = calls::thread() else {
         return;
     };
-    // SAFETY: a value of a map; only the fields of this call are read.
-    let known = unsafe { SESSIONS.get(key(object)) };
+    let key = key(object);
+    let known = SESSIONS.get_ptr_mut(key).map(|known| {
+        // SAFETY: as in `session`.
+        unsafe { &mut *known }
+    });
+    let mut bound = 0;
+    if let Some(session) = known {
+        bound = (session.sock != 0) as u32;
+        if direction == Received as u32 {
+            begin_read(&key, session);
+        }
+    }
     thread.tls = TlsCall {
         object,
         buffer,
@@ -81,8 +91,33 @@ pub fn begin(object: u64, buffer: u64, result: u64, direction: u32) {
         time: unsafe { bpf_ktime_get_ns() },
         other: 0,
         direction,
-        bound: known.is_some_and(|session| session.sock != 0) as u32,
+        bound,
     };
+}
+
+/// A call that reads begins. Before the first one that is seen, another may have taken bytes: one
+/// that was waiting when its library was probed. No sequence number tells, as one does at a socket,
+/// so that a hole is left where they were.
+#[inline(always)]
+pub fn begin_read(key: &SessionKey, session: &mut Session) {
+    if session.flags & (session_flag::READ | session_flag::BEGINNING) != 0 {
+        return;
+    }
+    session.flags |= session_flag::READ;
+    // SAFETY: a value of a map, replaced as a whole.
+    let unseen = unsafe { UNSEEN.get(key.tgid) };
+    if session.position[0] > 0 && unseen.is_some_and(|at| *at > session.born) {
+        session.position[1] += 1;
+    }
+}
+
+/// A call returned bytes, and its beginning was not seen.
+#[inline(always)]
+pub fn end_unseen() {
+    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    // SAFETY: has no requirements.
+    let now = unsafe { bpf_ktime_get_ns() };
+    let _ = UNSEEN.insert(tgid, now, 0);
 }
 
 /// A handshake begins, or goes on.
@@ -120,6 +155,9 @@ pub fn finish(moved: impl Fn(u64) -> i64) {
     let thread = unsafe { &mut *thread };
     let call = thread.tls;
     if call.object == 0 {
+        if moved(0) > 0 {
+            end_unseen();
+        }
         return;
     }
     thread.tls.object = 0;

@@ -286,17 +286,6 @@ impl Feed {
         }
         flow.last = header.time;
         let dir = open.direction(moving);
-        if matches!(key, Key::Session(_))
-            && flow.start == Start::Middle
-            && moving == 1
-            && flow.seen[1] == 0
-            && flow.seen[0] > 0
-        {
-            // A call that waited for bytes before it was probed may have taken some, unseen: no
-            // sequence number tells, as one does at a socket.
-            out.to.lost(open.id, dir, flow.base[1], 1, time);
-            flow.base[1] = flow.base[1].saturating_add(1);
-        }
         // Bytes before the wish were left out on purpose.
         let left_out = header.position.min(flow.wish.from[moving]);
         if flow.seen[moving] < left_out {

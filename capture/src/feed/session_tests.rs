@@ -154,29 +154,6 @@ fn a_session_is_whole_if_its_library_was_probed_before_its_socket_was_there() {
 }
 
 #[test]
-fn what_a_call_may_have_read_before_it_was_probed_is_a_hole() {
-    let mut rig = Rig::new();
-    rig.feed.probed(SOCKET.born + 1);
-    rig.open(Role::Client, 0)
-        .event(SESSION, binding(false))
-        .clear(Sent, (0, 0), "ask")
-        .clear(Received, (0, 3), "answer")
-        .clear(Sent, (3, 6), "again");
-    let heard = rig.heard();
-    assert_eq!(heard[0], "open 10.0.0.1:80 10.0.0.2:50000 client midstream");
-    assert_eq!(
-        heard[5..],
-        [
-            "lost ToClient 0 1",
-            "acked ToServer 3",
-            "chunk ToClient 1 answer",
-            "acked ToClient 7",
-            "chunk ToServer 3 again",
-        ]
-    );
-}
-
-#[test]
 fn another_session_at_the_same_address_is_another_one() {
     let mut rig = Rig::new();
     rig.open(Role::Server, 0)
