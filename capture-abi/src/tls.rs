@@ -31,6 +31,8 @@ pub struct Session {
     pub turn: [u64; 2],
     /// As those of a [`Connection`](crate::Connection).
     pub turn_other: [u64; 2],
+    /// When a call that sends was first made, which the library wants to be made again; else 0.
+    pub since: u64,
     /// Bits of [`session_flag`].
     pub flags: u32,
     /// [`Settings::epoch`](crate::Settings::epoch) at which the filters were asked.

@@ -165,14 +165,28 @@ pub fn finish(moved: impl Fn(u64) -> i64) {
         return;
     }
     let len = moved(call.result);
+    let key = key(call.object);
     if len > 0 {
-        let key = key(call.object);
         if let Some(session) = session(&key, 0) {
             if session.sock == 0 {
                 adjoin(thread, &key, session, call.direction, len as u32);
             }
             let other = session.position[(call.direction == 0) as usize];
             tell(thread, &key, session, &call, len as u64, other);
+        }
+    } else if call.direction == Sent as u32 {
+        made_in_vain(&key, call.time);
+    }
+}
+
+/// A call that sends was made and is to be made again: what it sends then was handed over now.
+#[inline(always)]
+fn made_in_vain(key: &SessionKey, time: u64) {
+    if let Some(known) = SESSIONS.get_ptr_mut(key) {
+        // SAFETY: as in `session`.
+        let session = unsafe { &mut *known };
+        if session.since == 0 {
+            session.since = time;
         }
     }
 }
@@ -193,7 +207,12 @@ pub fn tell(
     } else {
         session.position[1]
     };
+    let mut time = call.time;
     if is_sent {
+        if session.since != 0 {
+            time = session.since;
+            session.since = 0;
+        }
         session.position[0] = position + len;
     } else {
         session.position[1] = position + len;
@@ -226,7 +245,7 @@ pub fn tell(
         kind: EventKind::Data as u8,
         direction: call.direction as u8,
         layer: Layer::Tls as u8,
-        time: call.time,
+        time,
         sock: key.object,
         born: session.born,
         position,

@@ -121,8 +121,8 @@ struct Flow {
     base: [u64; 2],
     wish: Wish,
     /// Of a socket, the TLS session that it carries and that is seen instead; of a session, the
-    /// socket that carries it.
-    partner: Option<Key>,
+    /// socket that carries it. With when it was born, since keys are used again.
+    partner: Option<(Key, u64)>,
 }
 
 impl Flow {
@@ -387,12 +387,12 @@ impl Feed {
             None => (flow, header.position),
             // A process has read what it gets from the peer when it closes, not when it has arrived.
             Some(_) if ending != 0 => return,
-            Some(session) => match self.flows.get_mut(&session) {
-                Some(session) => {
+            Some((session, born)) => match self.flows.get_mut(&session) {
+                Some(session) if session.born == born => {
                     let sent = session.seen[0];
                     (session, sent)
                 }
-                None => return,
+                _ => return,
             },
         };
         let Some(open) = flow.open else { return };
@@ -436,8 +436,13 @@ impl Feed {
         time: Nanos,
         out: &mut Output<'_>,
     ) {
-        if let Some(session @ Key::Session(key)) = flow.partner
-            && let Some(session) = self.flows.remove(&session)
+        // Another session may have its address by now.
+        if let Some((name @ Key::Session(key), born)) = flow.partner
+            && self
+                .flows
+                .get(&name)
+                .is_some_and(|session| session.born == born)
+            && let Some(session) = self.flows.remove(&name)
         {
             self.sessions.gone.push((key, session.born));
             self.touched.remove(&Key::Session(key));

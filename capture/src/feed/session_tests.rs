@@ -154,6 +154,48 @@ fn a_session_is_whole_if_its_library_was_probed_before_its_socket_was_there() {
 }
 
 #[test]
+fn the_late_end_of_a_socket_does_not_end_the_next_session_at_the_same_address() {
+    let mut rig = Rig::new();
+    rig.open(Role::Client, 0)
+        .event(SESSION, binding(true))
+        .clear(Sent, (0, 0), "ask")
+        .event(SESSION, What::Unbind);
+    let (next, born) = (SOCKET.sock + 64, 20);
+    let socket = Header {
+        sock: next,
+        born,
+        ..SOCKET
+    };
+    let session = Header {
+        born: 21,
+        ..SESSION
+    };
+    let binding = What::Bind(wirespan_capture_abi::Binding {
+        sock: next,
+        sock_born: born,
+        beginning: 1,
+    });
+    rig.event(socket, What::Open(tuple(Role::Client, 0)))
+        .event(session, binding)
+        .event(SOCKET, What::Close);
+    rig.heard();
+    let header = Header {
+        moved: 4,
+        ..session
+    };
+    let data = What::Data {
+        direction: Sent,
+        bytes: b"more",
+    };
+    rig.event(header, data);
+    let heard = rig.heard();
+    assert!(
+        heard.contains(&"chunk ToServer 0 more".to_owned()),
+        "{heard:?}"
+    );
+}
+
+#[test]
 fn another_session_at_the_same_address_is_another_one() {
     let mut rig = Rig::new();
     rig.open(Role::Server, 0)

@@ -129,9 +129,9 @@ impl Feed {
             Start::Middle
         };
         let mut session = Flow::new(header.born, flow.tuple, start, header.time);
-        session.partner = Some(socket);
+        session.partner = Some((socket, binding.sock_born));
         session.process = flow.process;
-        let before = flow.partner.replace(key);
+        let before = flow.partner.replace((key, header.born));
         if let Some(open) = flow.open.take() {
             // What was told of the socket so far goes on inside.
             let mut at = Both::default();
@@ -145,8 +145,9 @@ impl Feed {
         }
         self.ledger.sessions += 1;
         let time = out.clock.wall(header.time);
-        if let Some(Key::Session(before)) = before
-            && let Some(old) = self.flows.remove(&Key::Session(before))
+        if let Some((before, born)) = before
+            && self.flows.get(&before).is_some_and(|old| old.born == born)
+            && let Some(old) = self.flows.remove(&before)
             && let Some(open) = old.open
         {
             out.to.close(open.id, Close::Replaced, time);

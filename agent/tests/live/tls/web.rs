@@ -209,7 +209,10 @@ fn https_at_full_speed() {
     let said = run("ab", &["-q", "-k", "-n", "30000", "-c", "16", &url]);
     assert!(said.contains("Complete requests:      30000"), "{said}");
     assert!(said.contains("Failed requests:        0"), "{said}");
-    let records = watcher.end().records;
+    let watched = watcher.end();
+    let refused = |line: &&String| line.contains("could not be probed");
+    assert_eq!(watched.said.iter().find(refused), None);
+    let records = watched.records;
     let asked = Asked::new(port, "ab", "nginx", &[get("/ok/x", "200", 30_000)]);
     asked.assert_seen(&records);
     assert_eq!(records.len(), 60_000);
