@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What `wirespan tail` costs the servers of this machine, and whether it misses anything: live.sh [DIRECTORY]
 #
-# nginx, Redis and PostgreSQL run on ports of their own, pinned to CPU 0; their load comes from CPU 1; wirespan
+# nginx (with TLS as well: https), Redis and PostgreSQL run on ports of their own, pinned to CPU 0; their load comes from CPU 1; wirespan
 # goes where the scheduler puts it. Each round has all variants, shuffled: without wirespan (off), once more
 # without it (off2: what the machine's noise makes of no difference at all), with `tail -o none` and
 # `tail -o jsonl`, which record each request at the client and at the server as both are here, and with
@@ -11,7 +11,7 @@
 #   WIRESPAN   the program under test                  (default: target/release/wirespan)
 #   HOOKS      what it observes with                   (default: tracepoint)
 #   ROUNDS     rounds                                  (default: 5; 9 for figures to quote)
-#   SERVERS    what to load                            (default: nginx redis postgres)
+#   SERVERS    what to load                            (default: nginx redis postgres; and https)
 #   NOISE      per cent by which off and off2 may differ in a round that counts (default: 15)
 #   HTTP_REQUESTS, REDIS_COMMANDS, SQL_QUERIES   per run (default: 120000, 150000, 60000)
 #
@@ -30,7 +30,7 @@ NOISE=${NOISE:-15}
 HTTP_REQUESTS=${HTTP_REQUESTS:-120000}
 REDIS_COMMANDS=${REDIS_COMMANDS:-150000}
 SQL_QUERIES=${SQL_QUERIES:-60000}
-NGINX_PORT=28080 REDIS_PORT=26379 POSTGRES_PORT=25432
+NGINX_PORT=28080 HTTPS_PORT=28443 REDIS_PORT=26379 POSTGRES_PORT=25432
 
 # Debian keeps PostgreSQL's programs out of the way.
 PATH=$PATH:/usr/sbin:/sbin:$(printf '%s\n' /usr/lib/postgresql/*/bin | tail -1)
@@ -42,16 +42,17 @@ has() { command -v "$1" >/dev/null; }
 needs() {
   case $1 in
     nginx) echo nginx h2load ;;
+    https) echo nginx h2load openssl ;;
     redis) echo redis-server redis-benchmark redis-cli ;;
     postgres) echo initdb postgres psql pgbench setpriv ;;
   esac
 }
-port_of() { case $1 in nginx) echo $NGINX_PORT ;; redis) echo $REDIS_PORT ;; postgres) echo $POSTGRES_PORT ;; esac; }
+port_of() { case $1 in nginx) echo $NGINX_PORT ;; https) echo $HTTPS_PORT ;; redis) echo $REDIS_PORT ;; postgres) echo $POSTGRES_PORT ;; esac; }
 # What the records of a load are called in wirespan's table. The load tools send other commands as well.
-process_of() { case $1 in nginx) echo nginx ;; redis) echo redis-server ;; postgres) echo postgres ;; esac; }
-recorded_as() { case $1 in nginx) echo http GET ;; redis) echo redis GET ;; postgres) echo postgresql SELECT ;; esac; }
+process_of() { case $1 in nginx | https) echo nginx ;; redis) echo redis-server ;; postgres) echo postgres ;; esac; }
+recorded_as() { case $1 in nginx | https) echo http GET ;; redis) echo redis GET ;; postgres) echo postgresql SELECT ;; esac; }
 requests_of() {
-  case $1 in nginx) echo "$HTTP_REQUESTS" ;; redis) echo "$REDIS_COMMANDS" ;; postgres) echo "$SQL_QUERIES" ;; esac
+  case $1 in nginx | https) echo "$HTTP_REQUESTS" ;; redis) echo "$REDIS_COMMANDS" ;; postgres) echo "$SQL_QUERIES" ;; esac
 }
 
 # until_true WHAT COMMAND...: waits at most ten seconds.
@@ -73,16 +74,22 @@ start() {
   port=$(port_of "$1")
   ! answers "$port" 2>/dev/null || die "port $port is in use"
   case $1 in
-    nginx)
-      cat >"$WORK/nginx.conf" <<CONF
-daemon off; master_process off; pid $WORK/nginx.pid; error_log $WORK/nginx.error.log;
+    nginx | https)
+      local tls=
+      if [ "$1" = https ]; then
+        openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=localhost -days 2 -keyout "$WORK/key.pem" \
+          -out "$WORK/cert.pem" 2>"$WORK/openssl.log"
+        tls=" ssl; ssl_certificate $WORK/cert.pem; ssl_certificate_key $WORK/key.pem"
+      fi
+      cat >"$WORK/$1.conf" <<CONF
+daemon off; master_process off; pid $WORK/$1.pid; error_log $WORK/$1.error.log;
 events { worker_connections 256; }
 http {
   access_log off; keepalive_requests 100000000;
-  server { listen 127.0.0.1:$port; location / { return 200 "The quick brown fox jumps over the lazy dog.\n"; } }
+  server { listen 127.0.0.1:$port$tls; location / { return 200 "The quick brown fox jumps over the lazy dog.\n"; } }
 }
 CONF
-      taskset -c 0 nginx -c "$WORK/nginx.conf" 2>"$WORK/nginx.log" & ;;
+      taskset -c 0 nginx -c "$WORK/$1.conf" 2>"$WORK/$1.log" & ;;
     redis)
       taskset -c 0 redis-server --port "$port" --bind 127.0.0.1 --save '' --appendonly no --dir "$WORK" \
         >"$WORK/redis.log" & ;;
@@ -107,8 +114,10 @@ load() {
   local port n
   port=$(port_of "$1") n=$(requests_of "$1")
   case $1 in
-    nginx)
-      taskset -c 1 h2load --h1 -t1 -c16 -n "$n" "http://127.0.0.1:$port/" >"$WORK/load"
+    nginx | https)
+      local scheme=http
+      [ "$1" = nginx ] || scheme=https
+      taskset -c 1 h2load --h1 -t1 -c16 -n "$n" "$scheme://127.0.0.1:$port/" >"$WORK/load"
       grep -q " $n succeeded, 0 failed" "$WORK/load" ;;
     redis) taskset -c 1 redis-benchmark -p "$port" -c 16 -n "$n" -t get -q >"$WORK/load" 2>&1 ;;
     postgres)
