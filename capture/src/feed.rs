@@ -17,7 +17,7 @@ use wirespan_capture_abi::{
 };
 use wirespan_engine::api::Direction;
 use wirespan_engine::{
-    Close, ConnectionId, Engine, Layer, Nanos, Opening, Process, Roles, Side, Start,
+    Close, ConnectionId, Engine, Layer, Nanos, Opening, Process, Roles, Side, Sink, Start,
 };
 
 use crate::clock::Clock;
@@ -25,7 +25,7 @@ use crate::event::{Event, What};
 use crate::kernel::{FIRST_WINDOW, Tables};
 use crate::listeners::listening_ports;
 use crate::processes::Processes;
-use crate::tap::Tapped;
+use crate::tap::{Tap, Tapped};
 use sessions::Sessions;
 
 /// Bytes of a stream that may be copied ahead of what was read of it, once its protocol wants them.
@@ -81,11 +81,7 @@ pub(crate) enum Key {
 impl Key {
     fn of(header: &Header) -> Self {
         if header.layer == Seen::Tls as u8 {
-            Self::Session(SessionKey {
-                object: header.sock,
-                tgid: header.tgid,
-                reserved: 0,
-            })
+            Self::Session(sessions::session_key(header))
         } else {
             Self::Socket(header.sock)
         }
@@ -172,6 +168,18 @@ impl Open {
 pub(crate) struct Output<'a> {
     pub(crate) to: Tapped<'a>,
     pub(crate) clock: &'a Clock,
+}
+
+impl<'a> Output<'a> {
+    pub(crate) fn new(
+        engine: &'a mut Engine,
+        sink: &'a mut dyn Sink,
+        tap: &'a mut dyn Tap,
+        clock: &'a Clock,
+    ) -> Self {
+        let to = Tapped { engine, sink, tap };
+        Self { to, clock }
+    }
 }
 
 impl Feed {

@@ -12,7 +12,7 @@ use crate::event::{self, What};
 use crate::feed::{Feed, Ledger, Output};
 use crate::hooks::HookSet;
 use crate::kernel::{Filters, Kernel, Losses};
-use crate::tap::{Tap, Tapped};
+use crate::tap::Tap;
 use crate::tls::Probes;
 use crate::wait::Waiter;
 
@@ -154,27 +154,13 @@ impl Live {
         if now.saturating_sub(self.last_tick) >= TICK {
             self.last_tick = now;
             self.clock.adjust();
-            let mut out = Output {
-                to: Tapped {
-                    engine: &mut self.engine,
-                    sink,
-                    tap,
-                },
-                clock: &self.clock,
-            };
+            let mut out = Output::new(&mut self.engine, sink, tap, &self.clock);
             self.feed.release_late(now, &mut out);
             let wall = self.clock.wall(now);
             self.engine.tick(wall, sink);
             if now.saturating_sub(self.last_sweep) >= SWEEP {
                 self.last_sweep = now;
-                let mut out = Output {
-                    to: Tapped {
-                        engine: &mut self.engine,
-                        sink,
-                        tap,
-                    },
-                    clock: &self.clock,
-                };
+                let mut out = Output::new(&mut self.engine, sink, tap, &self.clock);
                 self.feed.sweep(&mut self.kernel.tables, now, &mut out);
             }
         }
@@ -193,14 +179,7 @@ impl Live {
             }
         }
         let now = self.now();
-        let mut out = Output {
-            to: Tapped {
-                engine: &mut self.engine,
-                sink,
-                tap,
-            },
-            clock: &self.clock,
-        };
+        let mut out = Output::new(&mut self.engine, sink, tap, &self.clock);
         self.feed.finish(now, &mut out);
         self.engine.finish(now, sink);
         Finished {
@@ -234,14 +213,7 @@ impl Live {
     }
 
     fn read(&mut self, sink: &mut dyn Sink, tap: &mut dyn Tap) -> usize {
-        let mut out = Output {
-            to: Tapped {
-                engine: &mut self.engine,
-                sink,
-                tap,
-            },
-            clock: &self.clock,
-        };
+        let mut out = Output::new(&mut self.engine, sink, tap, &self.clock);
         let Kernel { ring, tables, .. } = &mut self.kernel;
         for n in 0..BATCH {
             let Some(record) = ring.next() else {

@@ -152,11 +152,7 @@ impl Feed {
         {
             out.to.close(open.id, Close::Replaced, time);
         }
-        if let Some(old) = self.flows.insert(key, session)
-            && let Some(open) = old.open
-        {
-            out.to.close(open.id, Close::Replaced, time);
-        }
+        self.replace(key, session, out);
         self.release(session_key(header), header.born, out);
     }
 
@@ -207,13 +203,18 @@ impl Feed {
         self.ledger.sessions += 1;
         self.ledger.unbound_sessions += 1;
         let flow = Flow::new(born, Tuple::default(), Start::Middle, time);
-        if let Some(old) = self.flows.insert(Key::Session(key), flow)
+        self.replace(Key::Session(key), flow, out);
+        self.release(key, born, out);
+    }
+
+    /// A session takes the place of another one at its address, whose end was not seen.
+    fn replace(&mut self, key: Key, session: Flow, out: &mut Output<'_>) {
+        let time = out.clock.wall(session.last);
+        if let Some(old) = self.flows.insert(key, session)
             && let Some(open) = old.open
         {
-            let time = out.clock.wall(time);
             out.to.close(open.id, Close::Replaced, time);
         }
-        self.release(key, born, out);
     }
 
     /// Goes on with what was held of a session.
@@ -227,7 +228,8 @@ impl Feed {
     }
 }
 
-fn session_key(header: &Header) -> SessionKey {
+/// The session that an event is of.
+pub(super) fn session_key(header: &Header) -> SessionKey {
     SessionKey {
         object: header.sock,
         tgid: header.tgid,

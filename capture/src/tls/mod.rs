@@ -31,7 +31,6 @@ use scanner::{News, Scanner};
 pub(crate) struct Target {
     /// As a process that has mapped it sees it.
     path: PathBuf,
-    libraries: Vec<Library>,
     /// Why probes could not be attached.
     failure: Option<String>,
     links: Vec<Link>,
@@ -95,12 +94,11 @@ impl Probes {
                 let way = format!("/proc/self/fd/{}", file.as_raw_fd());
                 let mut target = Target {
                     path,
-                    libraries: scan.found,
                     failure: None,
                     links: Vec::new(),
                     since: 0,
                 };
-                target.attach(Path::new(&way), kernel);
+                target.attach(&scan.found, Path::new(&way), kernel);
                 if !target.links.is_empty() {
                     feed.probed(target.since);
                 }
@@ -132,9 +130,9 @@ fn detach(targets: Vec<Target>) {
 }
 
 impl Target {
-    /// Attaches probes to all libraries; `way` leads to the file.
-    fn attach(&mut self, way: &Path, kernel: &mut Kernel) {
-        for library in &self.libraries {
+    /// Attaches probes to the libraries that the file has; `way` leads to it.
+    fn attach(&mut self, libraries: &[Library], way: &Path, kernel: &mut Kernel) {
+        for library in libraries {
             match attach::attach(kernel, library, way) {
                 Ok(links) => self.links.extend(links),
                 Err(error) => self.failure = Some(error.reason()),
