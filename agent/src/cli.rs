@@ -72,6 +72,10 @@ pub(crate) enum Command {
     /// and OTLP to where --otlp or the variables OTEL_EXPORTER_OTLP_… say (docs/TELEMETRY.md)
     #[command(after_help = LIVE_EXIT_CODES)]
     Agent(Box<AgentArgs>),
+    /// Show rate, errors and durations of this machine's requests in the terminal, as they change: by
+    /// service, operation and edge, with the slowest and the failed requests
+    #[command(after_help = LIVE_EXIT_CODES)]
+    Top(Box<TopArgs>),
     /// Check what live capture needs of this machine and these rights, and tell what to do about
     /// what is missing. Attaches each hook set for a moment and changes nothing
     #[command(after_help = DOCTOR_EXIT_CODES)]
@@ -244,6 +248,15 @@ pub(crate) struct TailArgs {
     /// connections carry, nothing redacted
     #[arg(long, value_name = "FILE")]
     pub(crate) record: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) observe: Observe,
+    #[command(flatten)]
+    pub(crate) filter: Filter,
+}
+
+/// What to show in the terminal.
+#[derive(Args, Debug)]
+pub(crate) struct TopArgs {
     #[command(flatten)]
     pub(crate) observe: Observe,
     #[command(flatten)]

@@ -20,6 +20,7 @@ mod pipeline;
 mod replay;
 mod signals;
 mod terminal;
+mod top;
 mod units;
 
 pub use filter::Filter;
@@ -63,6 +64,7 @@ pub fn main(registry: Result<Registry, DuplicateProtocol>) -> ExitCode {
         Command::Replay(args) => replay::run(&args, &registry, &terminal),
         Command::Tail(args) => live::tail(&args, &registry, &terminal),
         Command::Agent(args) => node::run(&args, &registry, &terminal),
+        Command::Top(args) => top::run(&args, &registry, &terminal),
         Command::Doctor(args) => doctor::run(&args, &terminal),
         Command::Explain(args) => explain::run(&args, &registry, &terminal),
         Command::Record(args) => live::record(*args, &registry, &terminal),

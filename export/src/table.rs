@@ -5,8 +5,8 @@
 
 use std::io::Write as _;
 
-use wirespan_engine::Exchange;
 use wirespan_engine::api::Outcome;
+use wirespan_engine::{Exchange, Nanos};
 
 use crate::format::{self, Clock};
 use crate::ids::SpanIds;
@@ -170,6 +170,14 @@ pub fn human_duration(nanos: u64) -> String {
         1_000_000..1_000_000_000 => format!("{:.1}ms", value / 1e6),
         _ => format!("{:.2}s", value / 1e9),
     }
+}
+
+/// The time of day of `time` in UTC, with milliseconds: `14:06:14.182`.
+#[must_use]
+pub fn time_of_day(time: Nanos) -> String {
+    let mut text = Vec::new();
+    Clock::new().time_of_day(&mut text, time);
+    String::from_utf8(text).unwrap_or_default()
 }
 
 /// A size for people, in powers of 1,024: `312B`, `1.1K`, `3.0M`.

@@ -19,4 +19,5 @@ mod rights;
 mod scenarios;
 mod servers;
 mod tls;
+mod top;
 mod watch;

@@ -1,0 +1,117 @@
+//! `wirespan top`: rate, errors and durations of this machine's requests, in the terminal, as they
+//! change.
+
+mod board;
+mod picture;
+mod screen;
+mod source;
+
+use std::io::{self, IsTerminal as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use ratatui::DefaultTerminal;
+use ratatui::crossterm::event::{self, Event};
+use wirespan_capture::Live;
+use wirespan_engine::Registry;
+use wirespan_export::semconv::Routes;
+
+use crate::cli::{Redact, TopArgs};
+use crate::doctor;
+use crate::exit::Exit;
+use crate::live;
+use crate::terminal::Terminal;
+use board::Board;
+use screen::{Screen, Then};
+use source::{Own, Source};
+
+/// Figures are of this time at least, and of twice as much at most.
+const HALF: Duration = Duration::from_secs(10);
+
+/// How long a key may wait once no more pictures come.
+const KEYS: Duration = Duration::from_millis(100);
+
+/// Runs `top`.
+pub(crate) fn run(args: &TopArgs, registry: &Arc<Registry>, terminal: &Terminal) -> Exit {
+    match try_run(args, registry, terminal) {
+        Ok(()) => Exit::Done,
+        Err((exit, message)) => {
+            terminal.error(&message);
+            exit
+        }
+    }
+}
+
+fn try_run(
+    args: &TopArgs,
+    registry: &Arc<Registry>,
+    terminal: &Terminal,
+) -> Result<(), (Exit, String)> {
+    args.filter.check(registry).map_err(|m| (Exit::Usage, m))?;
+    if !io::stdout().is_terminal() || !io::stdin().is_terminal() {
+        let message = "top needs a terminal; `wirespan tail -o stats --duration 10s` prints the RED table once";
+        return Err((Exit::Usage, message.to_owned()));
+    }
+    let stop = live::stop_flag();
+    let stop = stop.map_err(|e| (Exit::Preflight, format!("cannot watch for signals: {e}")))?;
+    let options = live::options(&args.observe, &args.filter, Redact::On, registry);
+    let (hooks, ring_bytes) = (options.hooks.clone(), options.ring_bytes);
+    let live = Live::start(options).map_err(|error| {
+        let advice = doctor::advice(&error, &hooks, ring_bytes);
+        (Exit::Preflight, advice)
+    })?;
+    let board = Board::new(HALF.as_nanos() as u64, Routes::default());
+    let name = format!("this machine, {} hooks", live.hooks());
+    let mut source = Own::new(live, board, args.filter.clone());
+    let shown = show(&mut source, Screen::new(name), &stop);
+    terminal.note("wirespan: stopping\n");
+    source.finish();
+    shown.map_err(|error| (Exit::Export, format!("cannot use the terminal: {error}")))
+}
+
+/// Shows pictures until a key or a signal ends it, and leaves the terminal as it was.
+fn show(source: &mut dyn Source, mut screen: Screen, stop: &AtomicBool) -> io::Result<()> {
+    let mut terminal = ratatui::try_init()?;
+    let shown = turn(source, &mut screen, &mut terminal, stop);
+    ratatui::try_restore()?;
+    shown
+}
+
+fn turn(
+    source: &mut dyn Source,
+    screen: &mut Screen,
+    terminal: &mut DefaultTerminal,
+    stop: &AtomicBool,
+) -> io::Result<()> {
+    let (mut changed, mut ended) = (true, false);
+    while !stop.load(Ordering::Relaxed) {
+        if !ended {
+            match source.next() {
+                Ok(None) => {}
+                Ok(Some(picture)) => {
+                    screen.show(picture);
+                    changed = true;
+                }
+                Err(why) => {
+                    screen.end(why);
+                    (changed, ended) = (true, true);
+                }
+            }
+        }
+        let mut wait = if ended { KEYS } else { Duration::ZERO };
+        while event::poll(wait)? {
+            wait = Duration::ZERO;
+            changed = true;
+            if let Event::Key(key) = event::read()?
+                && screen.key(key) == Then::Quit
+            {
+                return Ok(());
+            }
+        }
+        if std::mem::take(&mut changed) {
+            terminal.draw(|frame| screen.draw(frame))?;
+        }
+    }
+    Ok(())
+}
