@@ -95,7 +95,7 @@ def secured(servers, name):
     except tls.Absent as absent:
         tell(f"absent-{name}", absent)
         return
-    tell(name, port)
+    tell(f"tls/{name}", port)
     for key, value in told.items():
         tell(f"{name}-{key}", value)
 

@@ -57,7 +57,7 @@ impl Lab {
 
     /// The port of a server that speaks TLS; `None`, said aloud, where it cannot be had.
     pub(crate) fn tls(&self, name: &str) -> Option<&str> {
-        let port = self.told.get(name).map(String::as_str);
+        let port = self.told.get(&format!("tls/{name}")).map(String::as_str);
         if port.is_none() {
             let why = self.told(&format!("absent-{name}"));
             assert!(

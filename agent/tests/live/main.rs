@@ -18,6 +18,7 @@ mod receiver;
 mod rights;
 mod scenarios;
 mod servers;
+mod soak;
 mod tls;
 mod top;
 mod watch;

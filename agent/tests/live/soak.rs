@@ -1,0 +1,185 @@
+//! An agent beside services under mixed load for a long time: every request is counted, and memory
+//! does not grow. `WIRESPAN_SOAK` says for how many seconds: CI takes ten minutes, `bench/soak.sh`
+//! an hour.
+
+use std::env;
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::lab::{Lab, run};
+use crate::watch::{Folder, Watcher, capture};
+
+/// Seconds where nobody asks for more.
+const SHORT: u64 = 20;
+/// Rounds without wirespan, for comparison.
+const BEFORE: usize = 5;
+
+/// Requests of a round.
+const HTTP: u64 = 400;
+const HTTPS: u64 = 200;
+const GETS: u64 = 1_000;
+const SELECTS: u64 = 200;
+
+/// Clients of servers of four kinds, which ask a known number of requests.
+struct Load<'a> {
+    http: String,
+    https: String,
+    redis: &'a str,
+    postgres: &'a str,
+    folder: Folder,
+}
+
+impl<'a> Load<'a> {
+    fn new(lab: &'a Lab, https: &str) -> Self {
+        let folder = Folder::new("soak");
+        let statements = "SELECT 1;\n".repeat(SELECTS as usize);
+        fs::write(folder.file("statements.sql"), statements).expect("a file");
+        Self {
+            http: format!("http://127.0.0.1:{}/api/x", lab.told("nginx")),
+            https: format!("https://127.0.0.1:{https}/ok/x"),
+            redis: lab.told("redis"),
+            postgres: lab.told("postgres"),
+            folder,
+        }
+    }
+
+    /// One round. Gives the time in which 99 % of its HTTP requests were answered, in milliseconds.
+    fn round(&self) -> f64 {
+        let percentiles = self.folder.file("percentiles.csv");
+        let of = |path: &Path| path.to_str().expect("UTF-8").to_owned();
+        let csv = of(&percentiles);
+        ab(&["-k", "-e", &csv], HTTP, &self.http);
+        ab(&[], HTTPS, &self.https);
+        let gets = GETS.to_string();
+        run(
+            "redis-benchmark",
+            &["-p", self.redis, "-q", "-c", "4", "-n", &gets, "-t", "get"],
+        );
+        let statements = of(&self.folder.file("statements.sql"));
+        let at = ["-h", "127.0.0.1", "-p", self.postgres, "-U", "admin"];
+        run(
+            "psql",
+            &[
+                &at[..],
+                &["-q", "-o", "/dev/null", "-f", &statements, "shop"],
+            ]
+            .concat(),
+        );
+        let csv = fs::read_to_string(percentiles).expect("percentiles");
+        let p99 = csv.lines().find_map(|line| line.strip_prefix("99,"));
+        p99.and_then(|ms| ms.parse().ok()).expect("a percentile")
+    }
+}
+
+fn ab(options: &[&str], requests: u64, url: &str) {
+    let requests = requests.to_string();
+    let said = run(
+        "ab",
+        &[&["-q", "-c", "4", "-n", &requests], options, &[url]].concat(),
+    );
+    assert!(said.contains("Failed requests:        0"), "{url}: {said}");
+}
+
+/// Sum of the samples of this name with this text among their labels.
+fn sum(page: &str, name: &str, label: &str) -> u64 {
+    let samples = page
+        .lines()
+        .filter(|line| line.starts_with(name) && line.contains(label));
+    let value = |line: &str| line.rsplit(' ').next().and_then(|v| v.parse::<u64>().ok());
+    samples.filter_map(value).sum()
+}
+
+/// What the agent has counted at the servers, and at the clients, of what the load asks for.
+fn counted(url: &str) -> [[u64; 2]; 3] {
+    let page = Command::new("curl").args(["-sS", url]).output();
+    let page = String::from_utf8(page.expect("curl").stdout).expect("UTF-8");
+    let db = |label| {
+        [
+            sum(
+                &page,
+                "wirespan_db_server_operation_duration_seconds_count",
+                label,
+            ),
+            sum(&page, "db_client_operation_duration_seconds_count", label),
+        ]
+    };
+    [
+        [
+            sum(&page, "http_server_request_duration_seconds_count", ""),
+            sum(&page, "http_client_request_duration_seconds_count", ""),
+        ],
+        db("db_operation_name=\"GET\""),
+        db("db_query_summary=\"SELECT\""),
+    ]
+}
+
+fn resident_kib(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("a process");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+    number.expect("its memory")
+}
+
+fn median<T: Copy + PartialOrd>(values: &[T]) -> T {
+    let mut values = values.to_vec();
+    values.sort_by(|a, b| a.partial_cmp(b).expect("an order"));
+    values[values.len() / 2]
+}
+
+#[test]
+fn soak() {
+    let Some(_alone) = capture() else { return };
+    let seconds = env::var("WIRESPAN_SOAK").map_or(SHORT, |text| text.parse().expect("seconds"));
+    let Some(lab) = Lab::start(&["nginx", "tls/nginx", "redis", "postgres"]) else {
+        return;
+    };
+    let Some(https) = lab.tls("nginx") else {
+        return;
+    };
+    let load = Load::new(&lab, https);
+    let before: Vec<f64> = (0..BEFORE).map(|_| load.round()).collect();
+
+    let ports = [lab.told("nginx"), https, load.redis, load.postgres].join(",");
+    let arguments = ["agent", "--port", &ports, "--listen", "127.0.0.1:0"];
+    let watcher = Watcher::start(&arguments);
+    let watcher = watcher.unwrap_or_else(|(status, said)| panic!("{status}: {said:?}"));
+    let page = watcher.hear("wirespan: metrics at ");
+    let (mut latencies, mut memory) = (Vec::new(), Vec::new());
+    let began = Instant::now();
+    while memory.len() < 8 || began.elapsed() < Duration::from_secs(seconds) {
+        latencies.push(load.round());
+        memory.push(resident_kib(watcher.pid()));
+    }
+
+    let rounds = memory.len() as u64;
+    let wanted = [HTTP + HTTPS, GETS, SELECTS].map(|requests| [requests * rounds; 2]);
+    for _ in 0..100 {
+        if counted(&page) == wanted {
+            break;
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(counted(&page), wanted, "after {rounds} rounds");
+    let quarter = memory.len() / 4;
+    let warm = median(&memory[quarter..2 * quarter]);
+    let last = median(&memory[memory.len() - quarter..]);
+    let _ = writeln!(
+        std::io::stderr(),
+        "soak: {rounds} rounds of {} requests in {:.0} s, all counted at both ends; memory {warm} KiB \
+         after a quarter, {last} KiB at the end; p99 of HTTP {:.2} ms, before {:.2} ms (medians)",
+        HTTP + HTTPS + GETS + SELECTS,
+        began.elapsed().as_secs_f64(),
+        median(&latencies),
+        median(&before),
+    );
+    // The allocator's own ups and downs are within a megabyte.
+    assert!(
+        last * 100 <= warm * 102 + 100 * 1024,
+        "it grows: {memory:?} KiB"
+    );
+    watcher.end();
+}
