@@ -19,6 +19,7 @@ mod hooks;
 mod kernel;
 mod listeners;
 mod live;
+mod memory;
 pub mod offsets;
 mod preemption;
 pub mod preflight;

@@ -12,6 +12,7 @@ use crate::event::{self, What};
 use crate::feed::{Feed, Ledger, Output};
 use crate::hooks::HookSet;
 use crate::kernel::{Filters, Kernel, Losses};
+use crate::memory;
 use crate::tap::Tap;
 use crate::tls::Probes;
 use crate::wait::Waiter;
@@ -98,6 +99,7 @@ impl Live {
             true => Some(Probes::start(&mut kernel, &mut feed)?),
             false => None,
         };
+        memory::give_back();
         Ok(Self {
             kernel,
             hooks,

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use wirespan_probe_sites::{Scan, scan};
 
 use super::maps::{self, FileId, Stamp};
+use crate::memory;
 
 /// When to look at a process after it has run a program or mapped code: once when the mapping is
 /// likely there, and once when it certainly is.
@@ -83,6 +84,7 @@ impl Scanner {
         let mut work = Work {
             tell,
             known: HashMap::new(),
+            has_read: false,
         };
         let thread = std::thread::Builder::new()
             .name("tls-scanner".to_owned())
@@ -135,6 +137,8 @@ impl Drop for Scanner {
 struct Work {
     tell: Sender<News>,
     known: HashMap<FileId, Known>,
+    /// Whether files were read since memory was given back.
+    has_read: bool,
 }
 
 impl Work {
@@ -156,6 +160,7 @@ impl Work {
                 Ok(Task::All) => {
                     self.all();
                     let _ = self.tell.send(News::All);
+                    self.give_back();
                 }
                 Ok(Task::Process(tgid)) => {
                     let now = Instant::now();
@@ -173,9 +178,16 @@ impl Work {
                             self.process(tgid);
                         }
                     }
+                    self.give_back();
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
             }
+        }
+    }
+
+    fn give_back(&mut self) {
+        if std::mem::take(&mut self.has_read) {
+            memory::give_back();
         }
     }
 
@@ -251,6 +263,7 @@ impl Work {
             return;
         }
         let Ok(mut file) = open() else { return };
+        self.has_read = true;
         let mut bytes = Vec::new();
         if file.read_to_end(&mut bytes).is_err() {
             return;
