@@ -7,6 +7,7 @@
 //! A flow is what the engine knows as one connection: a socket, or a TLS session, which takes over
 //! from the socket that carries it (`sessions.rs`).
 
+mod forgetting;
 mod sessions;
 
 use std::collections::{HashMap, HashSet};
@@ -30,9 +31,6 @@ use sessions::Sessions;
 
 /// Bytes of a stream that may be copied ahead of what was read of it, once its protocol wants them.
 const WINDOW: u64 = 4 << 20;
-
-/// How long a flow whose end is not seen may be silent before it is forgotten, in nanoseconds.
-const IDLE: u64 = 300_000_000_000;
 
 /// `AF_UNIX`.
 const UNIX: u16 = 1;
@@ -510,29 +508,6 @@ impl Feed {
         for (key, born) in self.sessions.gone.drain(..) {
             kernel.forget_session(key, born);
         }
-    }
-
-    /// Forgets flows that were not heard of for long and whose end is not seen: Unix sockets, and
-    /// sessions whose socket is not known. One that speaks again is met in its middle.
-    pub(crate) fn sweep(&mut self, kernel: &mut Tables, now: u64, out: &mut Output<'_>) {
-        let time = out.clock.wall(now);
-        self.flows.retain(|key, flow| {
-            let told = match key {
-                Key::Socket(_) => flow.tuple.family != UNIX,
-                Key::Session(_) => flow.partner.is_some(),
-            };
-            if told || now.saturating_sub(flow.last) < IDLE {
-                return true;
-            }
-            match *key {
-                Key::Socket(sock) => kernel.forget(sock),
-                Key::Session(session) => kernel.forget_session(session, flow.born),
-            }
-            if let Some(open) = flow.open {
-                out.to.close(open.id, Close::Idle, time);
-            }
-            false
-        });
     }
 
     /// Ends everything: the source stops.

@@ -1,7 +1,7 @@
 //! The kernel side: the eBPF object loaded, its maps read and written.
 
 use std::fs;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::{AsFd as _, AsRawFd as _, RawFd};
 use std::path::Path;
 
@@ -34,8 +34,9 @@ pub(crate) const TYPES: &str = "/sys/kernel/btf/vmlinux";
 /// before it is known what it carries.
 pub(crate) const FIRST_WINDOW: u32 = 60 << 10;
 
-/// Bytes of one call that are copied at most.
-const CALL_SHARE: u32 = 64 << 10;
+/// Bytes of one call that are copied at most, unless [`Live::set_call_bytes`](crate::Live) says
+/// less: as many as the programs walk over.
+pub const MAX_CALL_BYTES: u32 = 64 << 10;
 
 /// A value of the kernel's maps: plain data.
 #[repr(transparent)]
@@ -93,6 +94,15 @@ pub struct Losses {
     pub passed_over: u64,
 }
 
+/// How a set of filters changes.
+#[derive(Clone, Copy)]
+enum Change {
+    /// These come in.
+    Add,
+    /// No others stay.
+    Keep,
+}
+
 /// The loaded object and what it is attached to.
 pub(crate) struct Kernel {
     ebpf: Ebpf,
@@ -103,6 +113,7 @@ pub(crate) struct Kernel {
     pub(crate) tables: Tables,
     ring_bytes: u32,
     settings: Settings,
+    filters: Filters,
 }
 
 /// The maps that are read and written while events flow.
@@ -142,11 +153,12 @@ impl Kernel {
             ring_bytes,
             settings: Settings {
                 own_tgid: std::process::id(),
-                call_share: CALL_SHARE,
+                call_share: MAX_CALL_BYTES,
                 first_window: FIRST_WINDOW,
                 wake_above: ring_bytes / 8,
                 ..Settings::default()
             },
+            filters: Filters::default(),
         };
         kernel.set_filters(filters)?;
         Ok(kernel)
@@ -234,28 +246,44 @@ impl Kernel {
     /// takes the kernel tens of milliseconds for each program.
     pub(crate) fn hush(&mut self) -> Result<(), Error> {
         self.settings.filters |= filter_flag::EVERYTHING;
-        self.settings.epoch = self.settings.epoch.wrapping_add(1).max(1);
+        self.write_epoch()
+    }
+
+    /// Replaces the filters while events flow; where that fails, the old ones stay.
+    ///
+    /// What both let through is never left out meanwhile: the sets grow before they shrink, and
+    /// whoever was judged by sets of both is judged again.
+    pub(crate) fn set_filters(&mut self, filters: &Filters) -> Result<(), Error> {
+        if let Err(error) = self.change_sets(filters, Change::Add) {
+            let old = self.filters.clone();
+            self.change_sets(&old, Change::Keep)?;
+            return Err(error);
+        }
+        self.settings.filters = flags(filters);
+        self.write_epoch()?;
+        self.filters = filters.clone();
+        self.change_sets(filters, Change::Keep)?;
+        self.write_epoch()
+    }
+
+    /// Sets how many bytes of one call are copied at most.
+    pub(crate) fn set_call_bytes(&mut self, bytes: u32) -> Result<(), Error> {
+        self.settings.call_share = bytes.min(MAX_CALL_BYTES);
         self.write_settings()
     }
 
-    /// Replaces the filters.
-    pub(crate) fn set_filters(&mut self, filters: &Filters) -> Result<(), Error> {
-        let mut flags = 0;
-        let mut set = |flag: u32, wanted: bool| flags |= if wanted { flag } else { 0 };
-        set(filter_flag::TGID, !filters.pids.is_empty());
-        set(filter_flag::NAME, !filters.names.is_empty());
-        set(filter_flag::CGROUP, !filters.cgroups.is_empty());
-        set(filter_flag::NETNS, !filters.namespaces.is_empty());
-        set(filter_flag::PORT, !filters.ports.is_empty());
-        set(filter_flag::CIDR, !filters.networks.is_empty());
-        set(filter_flag::EXTERNAL_ONLY, filters.external_only);
-        self.fill("TGIDS", filters.pids.iter().copied())?;
-        self.fill("NAMES", filters.names.iter().map(|name| padded(name)))?;
-        self.fill("CGROUPS", filters.cgroups.iter().copied())?;
-        self.fill("NAMESPACES", filters.namespaces.iter().copied())?;
-        self.fill("PORTS", filters.ports.iter().copied())?;
-        self.fill_networks(&filters.networks)?;
-        self.settings.filters = flags;
+    fn change_sets(&mut self, filters: &Filters, how: Change) -> Result<(), Error> {
+        self.change_set("TGIDS", filters.pids.iter().copied(), how)?;
+        let names = filters.names.iter().map(|name| padded(name));
+        self.change_set("NAMES", names, how)?;
+        self.change_set("CGROUPS", filters.cgroups.iter().copied(), how)?;
+        self.change_set("NAMESPACES", filters.namespaces.iter().copied(), how)?;
+        self.change_set("PORTS", filters.ports.iter().copied(), how)?;
+        self.change_networks(&filters.networks, how)
+    }
+
+    /// Lets the programs ask the filters anew.
+    fn write_epoch(&mut self) -> Result<(), Error> {
         self.settings.epoch = self.settings.epoch.wrapping_add(1).max(1);
         self.write_settings()
     }
@@ -267,40 +295,62 @@ impl Kernel {
         written.map_err(map_error("SETTINGS"))
     }
 
-    /// Makes `keys` the keys of a set.
-    fn fill<K: Pod>(
+    /// Changes the keys of a set.
+    fn change_set<K: Pod + PartialEq>(
         &mut self,
         name: &'static str,
         keys: impl Iterator<Item = K>,
+        how: Change,
     ) -> Result<(), Error> {
         let mut map: HashMap<_, K, u8> = self.map(name)?;
-        let old: Vec<K> = map.keys().filter_map(Result::ok).collect();
-        for key in old {
-            // Another key may have taken its place; what is gone is gone.
-            let _ = map.remove(&key);
+        let mut keys = keys;
+        match how {
+            // What is there is not written again: whoever looks for it meanwhile might miss it.
+            Change::Add => keys.try_for_each(|key| match map.get(&key, 0) {
+                Ok(_) => Ok(()),
+                Err(_) => map.insert(key, 1, 0),
+            }),
+            Change::Keep => {
+                let kept: Vec<K> = keys.collect();
+                let old: Vec<K> = map.keys().filter_map(Result::ok).collect();
+                for key in old.iter().filter(|key| !kept.contains(key)) {
+                    // Another key may have taken its place; what is gone is gone.
+                    let _ = map.remove(key);
+                }
+                Ok(())
+            }
         }
-        for key in keys {
-            map.insert(key, 1, 0).map_err(map_error(name))?;
-        }
-        Ok(())
+        .map_err(map_error(name))
     }
 
-    fn fill_networks(&mut self, networks: &[(IpAddr, u8)]) -> Result<(), Error> {
+    fn change_networks(&mut self, networks: &[(IpAddr, u8)], how: Change) -> Result<(), Error> {
         let name = "ADDRESSES";
         let mut map: LpmTrie<_, [u8; 16], u8> = self.map(name)?;
-        let old: Vec<_> = map.keys().filter_map(Result::ok).collect();
-        for key in old {
-            let _ = map.remove(&key);
-        }
-        for (address, prefix) in networks {
+        let key = |(address, prefix): &(IpAddr, u8)| {
             let (address, prefix) = match address {
                 IpAddr::V4(v4) => (v4.to_ipv6_mapped(), u32::from(*prefix) + 96),
                 IpAddr::V6(v6) => (*v6, u32::from(*prefix)),
             };
-            map.insert(&Key::new(prefix, address.octets()), 1, 0)
-                .map_err(map_error(name))?;
+            Key::new(prefix, masked(address, prefix).octets())
+        };
+        let plain = |key: &Key<[u8; 16]>| (key.prefix_len(), key.data());
+        let keys = networks.iter().map(key);
+        match how {
+            Change::Add => {
+                let old: Vec<_> = map.keys().flatten().map(|key| plain(&key)).collect();
+                let mut new = keys.filter(|key| !old.contains(&plain(key)));
+                new.try_for_each(|key| map.insert(&key, 1, 0))
+            }
+            Change::Keep => {
+                let kept: Vec<_> = keys.map(|key| plain(&key)).collect();
+                let old: Vec<_> = map.keys().filter_map(Result::ok).collect();
+                for key in old.iter().filter(|key| !kept.contains(&plain(key))) {
+                    let _ = map.remove(key);
+                }
+                Ok(())
+            }
         }
-        Ok(())
+        .map_err(map_error(name))
     }
 
     fn map<'a, T>(&'a mut self, name: &'static str) -> Result<T, Error>
@@ -422,6 +472,24 @@ fn map_error(map: &'static str) -> impl FnOnce(MapError) -> Error {
     move |cause| Error::Map { map, cause }
 }
 
+/// Which maps of filters are to be asked.
+fn flags(filters: &Filters) -> u32 {
+    let flag = |flag: u32, wanted: bool| if wanted { flag } else { 0 };
+    flag(filter_flag::TGID, !filters.pids.is_empty())
+        | flag(filter_flag::NAME, !filters.names.is_empty())
+        | flag(filter_flag::CGROUP, !filters.cgroups.is_empty())
+        | flag(filter_flag::NETNS, !filters.namespaces.is_empty())
+        | flag(filter_flag::PORT, !filters.ports.is_empty())
+        | flag(filter_flag::CIDR, !filters.networks.is_empty())
+        | flag(filter_flag::EXTERNAL_ONLY, filters.external_only)
+}
+
+/// The first address of a network: what differs behind its prefix is one key of the map.
+fn masked(address: Ipv6Addr, prefix: u32) -> Ipv6Addr {
+    let host = u128::MAX.checked_shr(prefix).unwrap_or(0);
+    Ipv6Addr::from_bits(address.to_bits() & !host)
+}
+
 /// A process name as the kernel has it: 15 bytes and a zero at most.
 fn padded(name: &str) -> [u8; 16] {
     let mut padded = [0; 16];
@@ -429,4 +497,26 @@ fn padded(name: &str) -> [u8; 16] {
         *to = from;
     }
     padded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_that_differ_behind_their_prefix_are_one_key() {
+        let address = |text: &str| text.parse::<Ipv6Addr>().expect("an address");
+        for (text, prefix, expected) in [
+            ("::ffff:10.1.2.3", 104, "::ffff:10.0.0.0"),
+            ("::ffff:10.1.2.3", 128, "::ffff:10.1.2.3"),
+            ("2001:db8::1", 32, "2001:db8::"),
+            ("2001:db8::1", 0, "::"),
+        ] {
+            assert_eq!(
+                masked(address(text), prefix),
+                address(expected),
+                "{text}/{prefix}"
+            );
+        }
+    }
 }

@@ -32,7 +32,7 @@ mod wait;
 pub use error::Error;
 pub use feed::Ledger;
 pub use hooks::{HookSet, Omitted, Target};
-pub use kernel::{Filters, Losses};
+pub use kernel::{Filters, Losses, MAX_CALL_BYTES};
 pub use live::{Finished, Live, Options};
 pub use sockets::{TcpSocket, tcp_sockets};
 pub use tap::Tap;

@@ -63,6 +63,8 @@ pub struct Live {
     sleep: Duration,
     last_tick: u64,
     last_sweep: u64,
+    /// When the filters were last changed.
+    filtered: u64,
 }
 
 /// What came of it at last. Dropping it detaches everything, which may take seconds.
@@ -111,6 +113,7 @@ impl Live {
             sleep: BUSY_SLEEP,
             last_tick: 0,
             last_sweep: 0,
+            filtered: 0,
         })
     }
 
@@ -167,6 +170,41 @@ impl Live {
             }
         }
         Ok(())
+    }
+
+    /// Replaces the filters while it observes. What the old and the new ones let through is not
+    /// interrupted; of TCP connections that are let through again, what passed meanwhile is a gap of
+    /// known length. Unix sockets and TLS sessions that were silent since the filters were changed
+    /// last are met anew, in their middle, because nobody counted what they may have said.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Map`] where there are more than a map holds; the old ones stay.
+    pub fn set_filters(
+        &mut self,
+        filters: &Filters,
+        sink: &mut dyn Sink,
+        tap: &mut dyn Tap,
+    ) -> Result<(), Error> {
+        let now = Clock::monotonic();
+        self.kernel.set_filters(filters)?;
+        let mut out = Output::new(&mut self.engine, sink, tap, &self.clock);
+        let tables = &mut self.kernel.tables;
+        self.feed.meet_anew(tables, self.filtered, now, &mut out);
+        self.filtered = now;
+        Ok(())
+    }
+
+    /// Sets how many bytes of one call are copied at most; more than [`MAX_CALL_BYTES`] are that
+    /// many. What is beyond is a gap of known length where a protocol needs it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Map`] when the kernel does not take it.
+    ///
+    /// [`MAX_CALL_BYTES`]: crate::MAX_CALL_BYTES
+    pub fn set_call_bytes(&mut self, bytes: u32) -> Result<(), Error> {
+        self.kernel.set_call_bytes(bytes)
     }
 
     /// Takes no more events, reads what is left, and ends all connections. Programs are detached
