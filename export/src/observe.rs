@@ -6,7 +6,7 @@ use wirespan_engine::Exchange;
 
 use crate::metrics::{Metrics, Scratch};
 use crate::semconv::{Facts, Routes};
-use crate::spans::{Counts, Span, Spans};
+use crate::spans::{Counts, Options, Span, Spans};
 
 /// Counts exchanges and makes spans of them. One for each thread; the metrics may be shared.
 #[derive(Clone, Debug)]
@@ -28,6 +28,14 @@ impl Observer {
             spans,
             scratch: Scratch::default(),
             route: String::new(),
+        }
+    }
+
+    /// Changes how routes are found, and how spans are made, of what comes from now on.
+    pub fn configure(&mut self, routes: Arc<Routes>, options: Options) {
+        self.routes = routes;
+        if let Some(spans) = &mut self.spans {
+            spans.configure(options);
         }
     }
 

@@ -161,6 +161,11 @@ impl Spans {
         }
     }
 
+    /// Makes spans this way from now on.
+    pub const fn configure(&mut self, options: Options) {
+        self.options = options;
+    }
+
     /// What became of spans so far.
     #[must_use]
     pub const fn counts(&self) -> Counts {
