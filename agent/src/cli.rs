@@ -88,6 +88,9 @@ pub(crate) enum Command {
     /// of it gives the requests that tail would have printed
     #[command(after_help = [RECORDINGS, LIVE_EXIT_CODES].concat())]
     Record(Box<RecordArgs>),
+    /// The configuration of agent: its schema, all keys, and whether a file is right (docs/CONFIG.md)
+    #[command(subcommand)]
+    Config(Box<ConfigCommand>),
     /// List the registered protocols: name, usual ports, what is covered
     Protocols,
     /// Print a completion script for a shell
@@ -184,9 +187,43 @@ pub(crate) struct SignalArgs {
     pub(crate) max_series: usize,
 }
 
-/// How to observe and export until stopped.
+/// What to say of the configuration.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Print the JSON Schema of configuration files
+    Schema,
+    /// Print all keys with what they mean and their defaults, as a file to start with
+    Print(Box<ConfigPrintArgs>),
+    /// Check a file: exit 0 if it is right, 2 with the line and the reason if it is not
+    Check {
+        /// The file: YAML, or TOML if its name ends with .toml
+        file: PathBuf,
+    },
+}
+
+/// Which configuration to print.
 #[derive(Args, Debug)]
+pub(crate) struct ConfigPrintArgs {
+    /// Print what would hold with these flags, this environment and this file, and where each value
+    /// comes from
+    #[arg(long)]
+    pub(crate) effective: bool,
+    #[command(flatten)]
+    pub(crate) agent: AgentArgs,
+}
+
+/// How to observe and export until stopped. Beside `config` and `duration`, these are keys of the
+/// configuration, which reads them from the command line itself: `config::tree`.
+#[derive(Args, Debug)]
+#[allow(
+    dead_code,
+    reason = "what is given is read by its name, to tell it from defaults"
+)]
 pub(crate) struct AgentArgs {
+    /// The configuration: YAML, or TOML if its name ends with .toml. Flags and variables come before
+    /// it; `wirespan config print` shows what can be in it
+    #[arg(short, long, value_name = "FILE", env = "WIRESPAN_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
     /// Where to listen for Prometheus: /metrics, and /edges, the service map as JSON. none for not
     /// at all
     #[arg(
@@ -341,13 +378,13 @@ pub(crate) struct Observe {
 }
 
 /// The kernel's number of a cgroup is that of its folder.
-fn cgroup(folder: &str) -> Result<u64, String> {
+pub(crate) fn cgroup(folder: &str) -> Result<u64, String> {
     let metadata = fs::metadata(folder).map_err(|error| error.to_string())?;
     Ok(metadata.ino())
 }
 
 /// The kernel's number of a network namespace.
-fn namespace(of: &str) -> Result<u32, String> {
+pub(crate) fn namespace(of: &str) -> Result<u32, String> {
     let file = match of.parse::<u32>() {
         Ok(pid) => format!("/proc/{pid}/ns/net"),
         Err(_) => of.to_owned(),

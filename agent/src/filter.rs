@@ -8,6 +8,7 @@ use clap::Args;
 use wirespan_engine::{Exchange, Registry};
 use wirespan_export::ids::SpanIds;
 
+use crate::config::FilterKeys;
 use crate::units::Duration;
 
 /// Conditions on exchanges; all of them must hold. Values separated by commas, and an option given
@@ -58,6 +59,19 @@ impl From<Connections> for Filter {
 }
 
 impl Filter {
+    /// As the configuration has it, with the ports and networks of connections.
+    pub(crate) fn of_config(keys: &FilterKeys, (port, ip): (Vec<u16>, Vec<Network>)) -> Self {
+        Self {
+            proto: keys.protocols.clone(),
+            status: keys.status.clone(),
+            errors: keys.errors,
+            slower: keys.slower,
+            path: keys.paths.clone(),
+            connections: Connections { port, ip },
+            trace_id: keys.trace_id.clone(),
+        }
+    }
+
     /// Whether `exchange` passes.
     #[must_use]
     pub fn matches(&self, exchange: &Exchange<'_>) -> bool {
@@ -88,10 +102,7 @@ impl Filter {
 
     /// The networks asked for, with their prefix lengths; none stands for all.
     pub(crate) fn networks(&self) -> impl Iterator<Item = (IpAddr, u8)> {
-        self.connections
-            .ip
-            .iter()
-            .map(|network| (network.base, network.bits as u8))
+        self.connections.ip.iter().map(Network::parts)
     }
 
     /// Checks the names of protocols.
@@ -176,7 +187,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn trace_prefix(text: &str) -> Result<String, &'static str> {
+pub(crate) fn trace_prefix(text: &str) -> Result<String, &'static str> {
     let is_hex = text.bytes().all(|byte| byte.is_ascii_hexdigit());
     if is_hex && (1..=32).contains(&text.len()) {
         Ok(text.to_ascii_lowercase())
@@ -187,13 +198,18 @@ fn trace_prefix(text: &str) -> Result<String, &'static str> {
 
 /// An address, or all addresses with the same first bits.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-struct Network {
+pub(crate) struct Network {
     base: IpAddr,
     /// Bits that count, at most those of the address.
     bits: u32,
 }
 
 impl Network {
+    /// An address, and how many of its bits count.
+    pub(crate) const fn parts(&self) -> (IpAddr, u8) {
+        (self.base, self.bits as u8)
+    }
+
     fn contains(&self, ip: IpAddr) -> bool {
         match (self.base, ip) {
             (IpAddr::V4(base), IpAddr::V4(ip)) => {
@@ -211,7 +227,7 @@ impl Network {
 
 /// Why a text is not a [`Network`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-struct NotANetwork;
+pub(crate) struct NotANetwork;
 
 impl fmt::Display for NotANetwork {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

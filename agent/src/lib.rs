@@ -4,11 +4,12 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::{CommandFactory as _, Parser as _};
+use clap::{CommandFactory as _, FromArgMatches as _};
 use wirespan_engine::DuplicateProtocol;
 
 mod cli;
 mod collect;
+mod config;
 mod doctor;
 mod exit;
 mod explain;
@@ -51,7 +52,9 @@ pub fn protocols() -> RegistryBuilder {
 /// A registry that could not be built is reported like any wrong configuration.
 #[must_use]
 pub fn main(registry: Result<Registry, DuplicateProtocol>) -> ExitCode {
-    let cli = Cli::parse();
+    let matches = Cli::command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let of_command = matches.subcommand().map(|(_, matches)| matches);
     let terminal = Terminal::new(cli.color, cli.quiet);
     let registry = match registry {
         Ok(registry) => Arc::new(registry),
@@ -63,8 +66,13 @@ pub fn main(registry: Result<Registry, DuplicateProtocol>) -> ExitCode {
     let exit = match cli.command {
         Command::Replay(args) => replay::run(&args, &registry, &terminal),
         Command::Tail(args) => live::tail(&args, &registry, &terminal),
-        Command::Agent(args) => node::run(&args, &registry, &terminal),
+        Command::Agent(args) => node::run(&args, of_command, &registry, &terminal),
         Command::Top(args) => top::run(&args, &registry, &terminal),
+        Command::Config(command) => {
+            let matches = of_command.and_then(|matches| matches.subcommand());
+            let matches = matches.map(|(_, matches)| matches);
+            config::command::run(&command, matches, &registry, &terminal)
+        }
         Command::Doctor(args) => doctor::run(&args, &terminal),
         Command::Explain(args) => explain::run(&args, &registry, &terminal),
         Command::Record(args) => live::record(*args, &registry, &terminal),

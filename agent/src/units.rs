@@ -19,6 +19,28 @@ impl fmt::Display for NotADuration {
 
 impl std::error::Error for NotADuration {}
 
+impl Duration {
+    /// So many seconds.
+    pub(crate) const fn seconds(seconds: u64) -> Self {
+        Self(seconds * 1_000_000_000)
+    }
+}
+
+/// In the largest unit of which it is a whole number.
+impl fmt::Display for Duration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let units = [
+            (60_000_000_000, "m"),
+            (1_000_000_000, "s"),
+            (1_000_000, "ms"),
+            (1_000, "us"),
+        ];
+        let whole = |(nanos, _): &(u64, _)| self.0 > 0 && self.0.is_multiple_of(*nanos);
+        let (nanos, unit) = units.into_iter().find(whole).unwrap_or((1, "ns"));
+        write!(f, "{}{unit}", self.0 / nanos)
+    }
+}
+
 impl FromStr for Duration {
     type Err = NotADuration;
 
@@ -88,6 +110,14 @@ mod tests {
             ("2 m", 120_000_000_000),
         ] {
             assert_eq!(text.parse(), Ok(Duration(nanos)), "{text}");
+        }
+    }
+
+    #[test]
+    fn durations_are_read_as_they_are_written() {
+        for text in ["0ns", "7ns", "250us", "100ms", "1500ms", "90s", "5m"] {
+            let duration: Duration = text.parse().expect("a duration");
+            assert_eq!(duration.to_string(), text);
         }
     }
 

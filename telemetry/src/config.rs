@@ -249,7 +249,7 @@ impl Environment<'_> {
             return Ok(Vec::new());
         };
         // The values are credentials: they are not shown.
-        pairs(&list).ok_or_else(|| Error(format!("{name}: expected key=value,key=value")))
+        read_pairs(&list).ok_or_else(|| Error(format!("{name}: expected key=value,key=value")))
     }
 
     fn timeout(&self, signal: Signal) -> Result<Duration, Error> {
@@ -263,7 +263,7 @@ impl Environment<'_> {
         let name = "OTEL_RESOURCE_ATTRIBUTES";
         let mut resource = Resource::default();
         if let Some(list) = self.get(name) {
-            let attributes = pairs(&list);
+            let attributes = read_pairs(&list);
             let expected = || Error(format!("{name}: expected key=value,key=value"));
             resource.attributes = attributes.ok_or_else(expected)?;
         }
@@ -348,8 +348,10 @@ fn check_scheme(endpoint: &str) -> Result<(), Error> {
     }
 }
 
-/// Reads `key=value,key=value`, values percent-encoded (W3C Baggage, without properties).
-fn pairs(list: &str) -> Option<Vec<(String, String)>> {
+/// Reads `key=value,key=value`, values percent-encoded (W3C Baggage, without properties), as the
+/// variables of OpenTelemetry have it; `None` where it is none.
+#[must_use]
+pub fn read_pairs(list: &str) -> Option<Vec<(String, String)>> {
     let items = list
         .split(',')
         .map(str::trim)
@@ -362,6 +364,27 @@ fn pairs(list: &str) -> Option<Vec<(String, String)>> {
         Some((key.to_ascii_lowercase(), percent_decoded(value.trim())?))
     };
     items.map(pair).collect()
+}
+
+/// Writes what [`read_pairs`] reads.
+#[must_use]
+pub fn write_pairs<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    let mut list = String::new();
+    for (key, value) in pairs {
+        if !list.is_empty() {
+            list.push(',');
+        }
+        list.push_str(key);
+        list.push('=');
+        for byte in value.bytes() {
+            match byte {
+                b'%' | b',' | b';' | b'"' | b'\\' => list.push_str(&format!("%{byte:02X}")),
+                0x21..=0x7e => list.push(char::from(byte)),
+                _ => list.push_str(&format!("%{byte:02X}")),
+            }
+        }
+    }
+    list
 }
 
 fn percent_decoded(text: &str) -> Option<String> {
@@ -483,6 +506,17 @@ mod tests {
         );
         assert!(sampler("traceidratio", "2").is_err());
         assert!(sampler("sometimes", "").is_err());
+    }
+
+    #[test]
+    fn pairs_are_read_as_they_were_written() {
+        let pairs = [("a", "1, 2;\"3\" = 100%"), ("b", ""), ("ü", "größer\\ \n")];
+        let read = read_pairs(&write_pairs(pairs[..2].iter().copied()));
+        let owned = |(k, v): &(&str, &str)| ((*k).to_owned(), (*v).to_owned());
+        assert_eq!(read, Some(pairs[..2].iter().map(owned).collect()));
+        let values = [("a", pairs[2].1)];
+        let read = read_pairs(&write_pairs(values.into_iter()));
+        assert_eq!(read, Some(values.iter().map(owned).collect()));
     }
 
     #[test]

@@ -22,7 +22,7 @@ mod queue;
 mod retry;
 mod scrape;
 
-pub use config::{Config, Error, Protocol, Target, Wanted};
+pub use config::{Config, Error, Protocol, Target, Wanted, read_pairs, write_pairs};
 pub use encode::{Collection, JsonLines, Resource, metrics_request, trace_request};
 pub use exporter::{Counts, Exporter, Source};
 pub use queue::Queue;

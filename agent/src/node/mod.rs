@@ -1,93 +1,151 @@
 //! `wirespan agent`: live traffic to metrics and spans, until stopped.
 
+mod control;
+mod log;
 mod status;
+mod watch;
 
 use std::process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use wirespan_capture::Live;
+use clap::ArgMatches;
+use wirespan_capture::{HookSet, Live, Options};
 use wirespan_engine::{Exchange, Nanos, Registry, Sink};
 use wirespan_export::metrics::Metrics;
 use wirespan_export::observe::Observer;
-use wirespan_telemetry::{Config, Exporter, Queue, Scrape, Wanted};
+use wirespan_telemetry::{Config as Exporting, Exporter, Queue, Scrape};
 
-use crate::cli::{AgentArgs, Redact};
+use crate::cli::AgentArgs;
+use crate::config::{self, Config, Effective, Fault, Running, Sources};
 use crate::doctor;
 use crate::exit::Exit;
 use crate::filter::Filter;
 use crate::live;
-use crate::signals::{self, Signals};
 use crate::terminal::Terminal;
+use control::{Control, Order, Orders};
+use log::Log;
 use status::{Status, Vitals};
+use watch::{Seen, Watch};
 
 /// How often the program looks at itself, and at series that nothing was counted in.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Runs `agent`.
-pub(crate) fn run(args: &AgentArgs, registry: &Arc<Registry>, terminal: &Terminal) -> Exit {
-    match try_run(args, registry, terminal) {
-        Ok(()) => Exit::Done,
-        Err((exit, message)) => {
+/// Runs `agent`; `matches` are those of its command line.
+pub(crate) fn run(
+    args: &AgentArgs,
+    matches: Option<&ArgMatches>,
+    registry: &Arc<Registry>,
+    terminal: &Terminal,
+) -> Exit {
+    match matches.map(|matches| try_run(args, matches, registry, terminal)) {
+        Some(Err((exit, message))) => {
             terminal.error(&message);
             exit
+        }
+        Some(Ok(())) | None => Exit::Done,
+    }
+}
+
+/// What the agent was told to do, and what it takes to do it.
+struct Plan {
+    effective: Effective,
+    running: Running,
+    exporting: Exporting,
+    scrape: Option<Scrape>,
+}
+
+impl Plan {
+    fn make(sources: &Sources, registry: &Registry) -> Result<Self, Fault> {
+        let effective = sources.load()?;
+        let running = Running::of(sources, &effective, registry)?;
+        let exporting = config::exporting(sources, &effective)?;
+        let scrape = listen(&effective.config.metrics.listen)?;
+        if scrape.is_none() && exporting.traces.is_none() && exporting.metrics.is_none() {
+            return Err(Fault::new(
+                "nothing would be exported: give --listen or --otlp, or set \
+                 OTEL_EXPORTER_OTLP_ENDPOINT",
+            ));
+        }
+        Ok(Self {
+            effective,
+            running,
+            exporting,
+            scrape,
+        })
+    }
+
+    fn config(&self) -> &Config {
+        &self.effective.config
+    }
+
+    /// What is observed, and how.
+    fn options(&self, registry: &Arc<Registry>) -> Options {
+        let observe = &self.config().observe;
+        let hooks = observe.hooks.as_ref().and_then(|name| name.parse().ok());
+        Options {
+            hooks: hooks.map_or_else(|| HookSet::preferred().to_vec(), |set| vec![set]),
+            filters: self.running.filters.clone(),
+            tls: observe.tls,
+            ring_bytes: observe.buffer << 20,
+            registry: Arc::clone(registry),
+            engine: wirespan_engine::Config::default(),
         }
     }
 }
 
 fn try_run(
     args: &AgentArgs,
+    matches: &ArgMatches,
     registry: &Arc<Registry>,
     terminal: &Terminal,
 ) -> Result<(), (Exit, String)> {
-    let usage = |message: String| (Exit::Usage, message);
-    args.filter.check(registry).map_err(usage)?;
-    let config = signals::config(&args.signals, Wanted::Configured);
-    let config = config.map_err(|error| usage(error.to_string()))?;
-    let scrape = listen(&args.listen).map_err(usage)?;
-    let address = scrape.as_ref().map(Scrape::address);
-    if scrape.is_none() && config.traces.is_none() && config.metrics.is_none() {
-        return Err(usage(
-            "nothing would be exported: give --listen or --otlp, or set OTEL_EXPORTER_OTLP_ENDPOINT"
-                .into(),
-        ));
-    }
+    let wrong = |fault: Fault| (Exit::Usage, fault.to_string());
+    let sources = Sources::of(args.config.as_deref(), matches).map_err(wrong)?;
+    let seen = Seen::of(sources.file.as_deref());
+    let mut plan = Plan::make(&sources, registry).map_err(wrong)?;
+    let log = Log::new(*terminal, plan.running.level);
     let stop = live::stop_flag();
     let stop = stop.map_err(|e| (Exit::Preflight, format!("cannot watch for signals: {e}")))?;
-    let options = live::options(&args.observe, &args.filter, Redact::On, registry);
+    let options = plan.options(registry);
     let (hooks, ring_bytes) = (options.hooks.clone(), options.ring_bytes);
-    let live = Live::start(options);
-    let live = live.map_err(|error| {
+    let mut live = Live::start(options).map_err(|error| {
         let advice = doctor::advice(&error, &hooks, ring_bytes);
         (Exit::Preflight, advice)
     })?;
-    terminal.note(&format!(
-        "wirespan: observing with {} hooks\n",
-        live.hooks()
-    ));
-    if let Some(address) = address {
-        terminal.note(&format!("wirespan: metrics at http://{address}/metrics\n"));
+    live.set_call_bytes(plan.running.call_bytes)
+        .map_err(|error| (Exit::Preflight, error.to_string()))?;
+    log.info(&format!("observing with {} hooks", live.hooks()));
+    if let Some(scrape) = &plan.scrape {
+        log.info(&format!("metrics at http://{}/metrics", scrape.address()));
     }
-    for target in [&config.traces, &config.metrics].into_iter().flatten() {
-        terminal.note(&format!("wirespan: exporting to {}\n", target.endpoint));
+    let targets = [&plan.exporting.traces, &plan.exporting.metrics];
+    for target in targets.into_iter().flatten() {
+        log.info(&format!("exporting to {}", target.endpoint));
     }
-    let agent = Agent::start(args, &config, scrape, terminal);
+    let scrape = plan.scrape.take();
+    let agent = Agent::start(&plan, scrape, log.clone());
     let agent = agent.map_err(|error| (Exit::Preflight, error.to_string()))?;
-    agent.run(live, &stop, args, terminal)
+    let file = sources.file.clone();
+    let (control, orders) = Control::new(sources, plan.effective, registry, log);
+    let control = Arc::new(control);
+    agent.status.controlled(&control);
+    let watch = Watch::start(file, seen, control);
+    let _watch = watch.map_err(|e| (Exit::Preflight, format!("cannot watch the file: {e}")))?;
+    agent.run(live, &orders, &stop, args)
 }
 
 /// The socket for Prometheus, unless there is to be none.
-fn listen(address: &str) -> Result<Option<Scrape>, String> {
-    if address == "none" {
+fn listen(address: &str) -> Result<Option<Scrape>, Fault> {
+    // Whatever it is, it was checked when it was read.
+    let Ok(address) = address.parse() else {
         return Ok(None);
-    }
-    let parsed = address.parse();
-    let parsed = parsed.map_err(|_| {
-        format!("--listen {address}: expected an address and port, such as 127.0.0.1:9464, or none")
-    })?;
-    let scrape = Scrape::bind(parsed).map_err(|error| error.to_string())?;
-    Ok(Some(scrape))
+    };
+    let scrape = Scrape::bind(address);
+    scrape
+        .map(Some)
+        .map_err(|error| Fault::new(error.to_string()))
 }
 
 /// Metrics, spans and what exports them.
@@ -96,6 +154,9 @@ struct Agent {
     metrics: Arc<Metrics>,
     status: Arc<Status>,
     exporter: Exporter,
+    log: Log,
+    /// What is left when it ends is sent for at most this long.
+    flush: Duration,
 }
 
 /// Takes exchanges of the engine.
@@ -125,26 +186,22 @@ impl Sink for Recorder {
 
 impl Agent {
     fn start(
-        args: &AgentArgs,
-        config: &Config,
+        plan: &Plan,
         scrape: Option<Scrape>,
-        terminal: &Terminal,
+        log: Log,
     ) -> Result<Self, wirespan_telemetry::Error> {
-        let mut signals = Signals::of(&args.signals, config);
-        signals.metrics.ttl = args.series_ttl.0;
-        signals.spans.suppress_instrumented = !args.duplicate_spans;
-        signals.spans.adopt_sent_ids = !args.own_client_ids;
+        let signals = config::signals(plan.config(), &plan.exporting, &plan.running);
         let metrics = Arc::new(Metrics::new(signals.metrics));
         let status = Arc::new(Status::new(Arc::clone(&metrics), wall_clock()));
         let source = Arc::clone(&status);
-        let terminal = *terminal;
-        let report = move |message: &str| terminal.note(&format!("wirespan: {message}\n"));
-        let exporter = Exporter::start(config, source, scrape, report)?;
+        let said = log.clone();
+        let report = move |message: &str| said.warn(message);
+        let exporter = Exporter::start(&plan.exporting, source, scrape, report)?;
         status.exports(exporter.queue(), exporter.counts());
-        let queue = config.traces.as_ref();
+        let queue = plan.exporting.traces.as_ref();
         Ok(Self {
             recorder: Recorder {
-                filter: args.filter.clone(),
+                filter: plan.running.filter.clone(),
                 observer: signals.observer_of(Arc::clone(&metrics)),
                 queue: queue.map(|_| Arc::clone(exporter.queue())),
                 own_pid: process::id(),
@@ -152,6 +209,8 @@ impl Agent {
             metrics,
             status,
             exporter,
+            log,
+            flush: Duration::from_nanos(plan.config().stop.flush.0),
         })
     }
 
@@ -159,9 +218,9 @@ impl Agent {
     fn run(
         mut self,
         mut live: Live,
+        orders: &Orders,
         stop: &AtomicBool,
         args: &AgentArgs,
-        terminal: &Terminal,
     ) -> Result<(), (Exit, String)> {
         let limit = args.duration.map(|limit| Duration::from_nanos(limit.0));
         let until = limit.map(|limit| Instant::now() + limit);
@@ -171,6 +230,9 @@ impl Agent {
             if let Err(error) = live.poll(&mut self.recorder, &mut ()) {
                 failed = Some((Exit::Preflight, error.to_string()));
                 break;
+            }
+            while let Ok(order) = orders.try_recv() {
+                self.obey(order, &mut live);
             }
             if Instant::now() >= next_look {
                 next_look = Instant::now() + LOOK;
@@ -183,7 +245,7 @@ impl Agent {
                 });
             }
         }
-        terminal.note("wirespan: stopping\n");
+        self.log.info("stopping");
         let finished = live.finish(&mut self.recorder, &mut ());
         self.status.set(Vitals {
             ledger: finished.ledger,
@@ -192,12 +254,34 @@ impl Agent {
             spans: self.recorder.observer.span_counts(),
         });
         let counts = Arc::clone(self.exporter.counts());
-        self.exporter.stop(Duration::from_nanos(args.flush.0));
+        self.exporter.stop(self.flush);
         let left = counts.spans_given_up.load(Ordering::Relaxed);
         if left > 0 {
-            terminal.note(&format!("wirespan: {left} spans were given up\n"));
+            self.log.warn(&format!("{left} spans were given up"));
         }
         failed.map_or(Ok(()), Err)
+    }
+
+    fn obey(&mut self, order: Order, live: &mut Live) {
+        match order {
+            Order::Apply(running, done) => {
+                let applied = self.apply(*running, live);
+                // Whoever asked may have lost patience.
+                let _ = done.send(applied.map_err(|error| error.to_string()));
+            }
+        }
+    }
+
+    /// Goes on with another configuration, as far as it can change.
+    fn apply(&mut self, running: Running, live: &mut Live) -> Result<(), wirespan_capture::Error> {
+        live.set_filters(&running.filters, &mut self.recorder, &mut ())?;
+        live.set_call_bytes(running.call_bytes)?;
+        self.recorder.filter = running.filter;
+        self.recorder
+            .observer
+            .configure(running.routes, running.spans);
+        self.log.set(running.level);
+        Ok(())
     }
 }
 

@@ -11,6 +11,8 @@ use wirespan_export::metrics::{Metrics, Reading, Snapshot};
 use wirespan_export::spans;
 use wirespan_telemetry::{Collection, Counts, Queue, Source};
 
+use super::control::{Control, State};
+
 /// Where metrics come from: the aggregated ones, and those of the agent itself.
 #[derive(Debug)]
 pub(super) struct Status {
@@ -18,6 +20,7 @@ pub(super) struct Status {
     began: Nanos,
     vitals: Mutex<Vitals>,
     exports: OnceLock<(Arc<Queue>, Arc<Counts>)>,
+    control: OnceLock<Arc<Control>>,
 }
 
 /// Counters of capture and engine, as they stood at the latest look.
@@ -36,6 +39,7 @@ impl Status {
             began,
             vitals: Mutex::default(),
             exports: OnceLock::new(),
+            control: OnceLock::new(),
         }
     }
 
@@ -44,6 +48,12 @@ impl Status {
         let both = (Arc::clone(queue), Arc::clone(counts));
         // There is one exporter: a second one would not be told of.
         let _ = self.exports.set(both);
+    }
+
+    /// Tells of the configuration.
+    pub(super) fn controlled(&self, control: &Arc<Control>) {
+        // There is one, as above.
+        let _ = self.control.set(Arc::clone(control));
     }
 
     pub(super) fn set(&self, vitals: Vitals) {
@@ -62,6 +72,7 @@ impl Source for Status {
         if let Some((queue, counts)) = self.exports.get() {
             readings.extend(exports(queue, counts, &vitals.spans));
         }
+        readings.extend(self.control.get().map(|control| changes(&control.state())));
         readings.extend(process());
         Collection {
             snapshot,
@@ -72,7 +83,7 @@ impl Source for Status {
     }
 }
 
-fn capture(ledger: &Ledger, losses: &Losses) -> [Reading; 5] {
+fn capture(ledger: &Ledger, losses: &Losses) -> [Reading; 6] {
     let lost = Reading::counter(
         "wirespan.capture.lost",
         "By",
@@ -117,6 +128,12 @@ fn capture(ledger: &Ledger, losses: &Losses) -> [Reading; 5] {
             "Connections observed.",
         )
         .value(ledger.connections as f64),
+        Reading::counter(
+            "wirespan.connections.filtered",
+            "{connection}",
+            "Connections that the filters left out in the kernel; one anew with each change of them.",
+        )
+        .value(losses.filtered as f64),
     ]
 }
 
@@ -251,6 +268,17 @@ fn exports(queue: &Queue, counts: &Counts, spans: &spans::Counts) -> [Reading; 5
             .with("wirespan.outcome", "taken", of(&counts.metrics_sent))
             .with("wirespan.outcome", "failed", of(&counts.metrics_failed)),
     ]
+}
+
+fn changes(state: &State) -> Reading {
+    let changes = Reading::counter(
+        "wirespan.config.changes",
+        "{change}",
+        "Changes of the configuration while the agent ran, by outcome.",
+    );
+    changes
+        .with("wirespan.outcome", "applied", state.applied as f64)
+        .with("wirespan.outcome", "refused", state.refused as f64)
 }
 
 /// CPU time and memory, by the names that the conventions have for them. Nothing where the kernel

@@ -32,12 +32,12 @@ fn hex(id: &[u8]) -> String {
 }
 
 /// The sum of a metric's counts on the page at `url`.
-fn count(url: &str, metric: &str) -> u64 {
+pub(crate) fn count(url: &str, metric: &str) -> u64 {
     sum(url, &format!("{metric}_count"))
 }
 
 /// The sum of the samples of this name on the page at `url`.
-fn sum(url: &str, name: &str) -> u64 {
+pub(crate) fn sum(url: &str, name: &str) -> u64 {
     let page = Command::new("curl").args(["-sS", url]).output();
     let page = String::from_utf8(page.expect("curl").stdout).expect("UTF-8");
     let samples = page.lines().filter(|line| {

@@ -15,6 +15,7 @@ mod lab;
 #[path = "../otlp/receiver.rs"]
 #[allow(dead_code, reason = "another test uses the rest")]
 mod receiver;
+mod reload;
 mod rights;
 mod scenarios;
 mod servers;

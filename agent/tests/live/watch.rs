@@ -56,6 +56,7 @@ fn why_not() -> Option<String> {
 }
 
 /// A folder of a test's own, gone with it.
+#[derive(Debug)]
 pub(crate) struct Folder(PathBuf);
 
 impl Folder {
@@ -179,6 +180,18 @@ impl Watcher {
         let line = self.complaints.recv_timeout(PATIENCE).expect("a line");
         let behind = line.strip_prefix(words);
         behind.unwrap_or_else(|| panic!("{line}")).to_owned()
+    }
+
+    /// The next thing it says that `is_meant`, with what it said before.
+    pub(crate) fn hear_until(&self, is_meant: impl Fn(&str) -> bool) -> Vec<String> {
+        let mut said = Vec::new();
+        loop {
+            let line = self.complaints.recv_timeout(PATIENCE);
+            said.push(line.unwrap_or_else(|_| panic!("nothing more than {said:?}")));
+            if said.last().is_some_and(|line| is_meant(line)) {
+                return said;
+            }
+        }
     }
 
     pub(crate) fn pid(&self) -> u32 {

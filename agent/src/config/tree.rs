@@ -1,0 +1,348 @@
+//! Every key of the configuration, with its default and its description: the one place where a key
+//! is defined. Schema, reference page, environment variables and flags follow from it.
+//!
+//! Extensions of the schema say what a type cannot: `x-flag`, the flag of `wirespan agent` that sets
+//! the key; `x-env`, its variable where the name does not follow from the key;
+//! `x-reload`, that it takes effect while the agent runs; `x-secret`, that it is not shown.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use wirespan_capture::MAX_CALL_BYTES;
+
+use super::values::{self, Level, Setting};
+use crate::units::Duration;
+
+/// The configuration of `wirespan agent`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Config {
+    /// What is observed at all. It is decided in the kernel, so that the rest costs nothing.
+    pub(crate) observe: Observe,
+    /// Which exchanges of what is observed are counted and exported. Conditions must all hold;
+    /// the values of a list are alternatives.
+    pub(crate) filter: FilterKeys,
+    /// How `http.route` is found.
+    pub(crate) routes: RouteKeys,
+    /// How metrics are made, and where Prometheus finds them.
+    pub(crate) metrics: MetricKeys,
+    /// How spans are made, and which are kept.
+    pub(crate) spans: SpanKeys,
+    /// Where metrics and spans go with OTLP.
+    pub(crate) otlp: Otlp,
+    /// What is said of the observed services.
+    pub(crate) resource: ResourceKeys,
+    /// What the agent says of itself.
+    pub(crate) log: Log,
+    /// How the agent ends.
+    pub(crate) stop: Stop,
+}
+
+/// What is observed at all.
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Observe {
+    /// Only these processes, by number; together with `processes`, those that one of both names.
+    #[schemars(extend("x-flag" = "pid", "x-reload" = true))]
+    pub(crate) pids: Vec<u32>,
+    /// Only processes of these names, as `ps` shows them: the first 15 bytes.
+    #[schemars(extend("x-flag" = "process", "x-reload" = true))]
+    pub(crate) processes: Vec<String>,
+    /// Only processes in these cgroups (version 2), such as those of containers: their folders.
+    /// Those in cgroups below are not meant.
+    #[schemars(extend("x-flag" = "cgroup", "x-reload" = true))]
+    pub(crate) cgroups: Vec<String>,
+    /// Only connections in the network namespaces of these processes, or of these files.
+    #[serde(deserialize_with = "values::texts")]
+    #[schemars(extend("x-flag" = "netns", "x-reload" = true))]
+    pub(crate) namespaces: Vec<String>,
+    /// Only connections with these ports, on either side.
+    #[schemars(extend("x-flag" = "port", "x-reload" = true))]
+    pub(crate) ports: Vec<u16>,
+    /// Only connections with these peers, on either side: addresses, or networks such as
+    /// `10.0.0.0/8`.
+    #[serde(deserialize_with = "values::networks")]
+    #[schemars(extend("x-flag" = "ip", "x-reload" = true))]
+    pub(crate) networks: Vec<String>,
+    /// Only connections with other machines.
+    #[schemars(extend("x-flag" = "external", "x-reload" = true))]
+    pub(crate) external: bool,
+    /// Most bytes of one call that are copied. What is beyond counts as a gap where a protocol needs
+    /// it, so that less costs detail: at most 65536, the default.
+    #[serde(deserialize_with = "values::call_bytes")]
+    #[schemars(range(min = 0, max = 65536), extend("x-reload" = true))]
+    pub(crate) call_bytes: u32,
+    /// Whether TLS libraries are probed; otherwise only what is sent in the clear is read.
+    #[schemars(extend("x-flag" = "no-tls"))]
+    pub(crate) tls: bool,
+    /// Where to observe: `fentry`, `kprobe` or `tracepoint`; otherwise the first that works.
+    #[serde(deserialize_with = "values::hooks")]
+    #[schemars(extend("x-flag" = "hooks"))]
+    pub(crate) hooks: Option<String>,
+    /// Size of the buffer between kernel and program in MiB: a power of two, at most 1024.
+    #[schemars(range(min = 1, max = 1024), extend("x-flag" = "buffer"))]
+    pub(crate) buffer: u32,
+}
+
+impl Default for Observe {
+    fn default() -> Self {
+        Self {
+            pids: Vec::new(),
+            processes: Vec::new(),
+            cgroups: Vec::new(),
+            namespaces: Vec::new(),
+            ports: Vec::new(),
+            networks: Vec::new(),
+            external: false,
+            call_bytes: MAX_CALL_BYTES,
+            tls: true,
+            hooks: None,
+            buffer: crate::cli::BUFFER,
+        }
+    }
+}
+
+/// Which exchanges are counted and exported.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct FilterKeys {
+    /// Only these protocols, such as `http` and `redis`; `wirespan protocols` lists them.
+    #[schemars(extend("x-flag" = "proto", "x-reload" = true))]
+    pub(crate) protocols: Vec<String>,
+    /// Only these statuses: `404`, a class such as `5xx`, `ERR`, `OK`.
+    #[serde(deserialize_with = "values::texts")]
+    #[schemars(extend("x-flag" = "status", "x-reload" = true))]
+    pub(crate) status: Vec<String>,
+    /// Only errors, from the server's side.
+    #[schemars(extend("x-flag" = "errors", "x-reload" = true))]
+    pub(crate) errors: bool,
+    /// Only exchanges that took longer.
+    #[schemars(extend("x-flag" = "slower", "x-reload" = true))]
+    pub(crate) slower: Option<Duration>,
+    /// Only targets that match, with or without their query: `*` is any text, `?` any character.
+    #[schemars(extend("x-flag" = "path", "x-reload" = true))]
+    pub(crate) paths: Vec<String>,
+    /// Only this trace; its first digits suffice.
+    #[serde(deserialize_with = "values::trace")]
+    #[schemars(extend("x-flag" = "trace-id", "x-reload" = true))]
+    pub(crate) trace_id: Option<String>,
+}
+
+/// How `http.route` is found.
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct RouteKeys {
+    /// Paths of one of these patterns are one route, such as `/users/{id}` or `/static/*`. The first
+    /// that matches counts.
+    #[serde(deserialize_with = "values::routes")]
+    #[schemars(extend("x-flag" = "route", "x-env" = "WIRESPAN_ROUTE", "x-reload" = true))]
+    pub(crate) patterns: Vec<String>,
+    /// Whether to guess the routes of other paths: numbers, hashes and the like become `{id}`.
+    #[schemars(extend("x-flag" = "route-heuristic", "x-env" = "WIRESPAN_ROUTE_HEURISTIC", "x-reload" = true))]
+    pub(crate) heuristic: bool,
+}
+
+impl Default for RouteKeys {
+    fn default() -> Self {
+        Self {
+            patterns: Vec::new(),
+            heuristic: true,
+        }
+    }
+}
+
+/// How metrics are made.
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct MetricKeys {
+    /// Where to listen for Prometheus: `/metrics`, and `/edges`, the service map as JSON. `none` for
+    /// not at all.
+    #[serde(deserialize_with = "values::address_or_none")]
+    #[schemars(extend("x-flag" = "listen", "x-env" = "WIRESPAN_LISTEN"))]
+    pub(crate) listen: String,
+    /// Most series; what is beyond is counted in one for each metric.
+    #[schemars(extend("x-flag" = "max-series", "x-env" = "WIRESPAN_MAX_SERIES"))]
+    pub(crate) max_series: usize,
+    /// A series is forgotten when nothing was counted in it for this long.
+    #[schemars(extend("x-flag" = "series-ttl", "x-env" = "WIRESPAN_SERIES_TTL"))]
+    pub(crate) series_ttl: Duration,
+    /// Measure the sizes of HTTP bodies too.
+    #[schemars(extend("x-flag" = "body-sizes", "x-env" = "WIRESPAN_BODY_SIZES"))]
+    pub(crate) body_sizes: bool,
+    /// Time between two exports with OTLP.
+    #[schemars(extend("x-env" = "OTEL_METRIC_EXPORT_INTERVAL"))]
+    pub(crate) interval: Duration,
+    /// Histograms sent with OTLP: `explicit_bucket_histogram`, or
+    /// `base2_exponential_bucket_histogram`.
+    #[schemars(extend("x-env" = "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION"))]
+    pub(crate) histogram: Option<String>,
+}
+
+impl Default for MetricKeys {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:9464".to_owned(),
+            max_series: 10_000,
+            series_ttl: Duration::seconds(300),
+            body_sizes: false,
+            interval: Duration::seconds(60),
+            histogram: None,
+        }
+    }
+}
+
+/// How spans are made.
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct SpanKeys {
+    /// Share of the spans to keep, by trace, beside failures and the slowest, which are kept
+    /// anyway. Metrics count all.
+    #[serde(deserialize_with = "values::share")]
+    #[schemars(range(min = 0, max = 1), extend("x-flag" = "keep-spans", "x-env" = "WIRESPAN_KEEP_SPANS", "x-reload" = true))]
+    pub(crate) keep: f64,
+    /// Which traces are recorded: `always_on`, `always_off` or `traceidratio`; behind
+    /// `parentbased_`, the caller decides, and this where it has not.
+    #[schemars(extend("x-env" = "OTEL_TRACES_SAMPLER", "x-reload" = true))]
+    pub(crate) sampler: Option<String>,
+    /// The ratio of `traceidratio`.
+    #[schemars(extend("x-env" = "OTEL_TRACES_SAMPLER_ARG", "x-reload" = true))]
+    pub(crate) sampler_arg: Option<f64>,
+    /// Make spans of processes that export spans themselves, too.
+    #[schemars(extend("x-flag" = "duplicate-spans", "x-env" = "WIRESPAN_DUPLICATE_SPANS", "x-reload" = true))]
+    pub(crate) duplicate: bool,
+    /// Give the spans of clients ids of their own instead of those that they send, which make the
+    /// server's spans their children.
+    #[schemars(extend("x-flag" = "own-client-ids", "x-env" = "WIRESPAN_OWN_CLIENT_IDS", "x-reload" = true))]
+    pub(crate) own_client_ids: bool,
+    /// Spans that may wait to be sent.
+    #[schemars(extend("x-env" = "OTEL_BSP_MAX_QUEUE_SIZE"))]
+    pub(crate) queue: u32,
+    /// Most spans of one request.
+    #[schemars(extend("x-env" = "OTEL_BSP_MAX_EXPORT_BATCH_SIZE"))]
+    pub(crate) batch: u32,
+    /// How long a span waits for its batch to fill.
+    #[schemars(extend("x-env" = "OTEL_BSP_SCHEDULE_DELAY"))]
+    pub(crate) batch_delay: Duration,
+}
+
+impl Default for SpanKeys {
+    fn default() -> Self {
+        Self {
+            keep: 1.0,
+            sampler: None,
+            sampler_arg: None,
+            duplicate: false,
+            own_client_ids: false,
+            queue: 16_384,
+            batch: 512,
+            batch_delay: Duration::seconds(5),
+        }
+    }
+}
+
+/// Where metrics and spans go with OTLP.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Otlp {
+    /// Where: `http://localhost:4317` for gRPC, `http://localhost:4318` for HTTP.
+    #[schemars(extend("x-flag" = "otlp", "x-env" = "OTEL_EXPORTER_OTLP_ENDPOINT"))]
+    pub(crate) endpoint: Option<String>,
+    /// How: `grpc`, `http/protobuf` or `http/json`; otherwise gRPC at port 4317, and
+    /// `http/protobuf` elsewhere.
+    #[schemars(extend("x-env" = "OTEL_EXPORTER_OTLP_PROTOCOL"))]
+    pub(crate) protocol: Option<String>,
+    /// Headers of each request, such as those that authenticate.
+    #[schemars(extend("x-env" = "OTEL_EXPORTER_OTLP_HEADERS", "x-secret" = true))]
+    pub(crate) headers: BTreeMap<String, Setting>,
+    /// How long a request may take.
+    #[schemars(extend("x-env" = "OTEL_EXPORTER_OTLP_TIMEOUT"))]
+    pub(crate) timeout: Option<Duration>,
+    /// Export nothing with OTLP, whatever else is said.
+    #[schemars(extend("x-env" = "OTEL_SDK_DISABLED"))]
+    pub(crate) disabled: bool,
+    /// What differs for spans.
+    pub(crate) traces: Traces,
+    /// What differs for metrics.
+    pub(crate) metrics: MetricsTo,
+}
+
+/// What differs for spans.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Traces {
+    /// `otlp`, or `none` for no spans.
+    #[schemars(extend("x-env" = "OTEL_TRACES_EXPORTER"))]
+    pub(crate) exporter: Option<String>,
+    /// Where, with the path.
+    #[schemars(extend("x-env" = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"))]
+    pub(crate) endpoint: Option<String>,
+    /// How.
+    #[schemars(extend("x-env" = "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"))]
+    pub(crate) protocol: Option<String>,
+    /// Headers of each request.
+    #[schemars(extend("x-env" = "OTEL_EXPORTER_OTLP_TRACES_HEADERS", "x-secret" = true))]
+    pub(crate) headers: BTreeMap<String, Setting>,
+    /// How long a request may take.
+    #[schemars(extend("x-env" = "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT"))]
+    pub(crate) timeout: Option<Duration>,
+}
+
+/// What differs for metrics.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct MetricsTo {
+    /// `otlp`, or `none` for no metrics.
+    #[schemars(extend("x-env" = "OTEL_METRICS_EXPORTER"))]
+    pub(crate) exporter: Option<String>,
+    /// Where, with the path.
+    #[schemars(extend("x-env" = "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"))]
+    pub(crate) endpoint: Option<String>,
+    /// How.
+    #[schemars(extend("x-env" = "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL"))]
+    pub(crate) protocol: Option<String>,
+    /// Headers of each request.
+    #[schemars(extend("x-env" = "OTEL_EXPORTER_OTLP_METRICS_HEADERS", "x-secret" = true))]
+    pub(crate) headers: BTreeMap<String, Setting>,
+    /// How long a request may take.
+    #[schemars(extend("x-env" = "OTEL_EXPORTER_OTLP_METRICS_TIMEOUT"))]
+    pub(crate) timeout: Option<Duration>,
+}
+
+/// What is said of the observed services.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct ResourceKeys {
+    /// The name of all of them, instead of that of each process.
+    #[schemars(extend("x-env" = "OTEL_SERVICE_NAME"))]
+    pub(crate) service_name: Option<String>,
+    /// Attributes of their resources, such as `deployment.environment.name`.
+    #[schemars(extend("x-env" = "OTEL_RESOURCE_ATTRIBUTES"))]
+    pub(crate) attributes: BTreeMap<String, Setting>,
+}
+
+/// What the agent says of itself.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Log {
+    /// The least that is said: `error`, `warn`, `info` or `debug`.
+    #[schemars(extend("x-reload" = true))]
+    pub(crate) level: Level,
+}
+
+/// How the agent ends.
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Stop {
+    /// What is left is sent for at most this long.
+    #[schemars(extend("x-flag" = "flush", "x-env" = "WIRESPAN_FLUSH"))]
+    pub(crate) flush: Duration,
+}
+
+impl Default for Stop {
+    fn default() -> Self {
+        Self {
+            flush: Duration::seconds(5),
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! A configuration that changes under load: nothing is lost, and what is filtered out stays in the
+//! kernel.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::agent::{count, sum};
+use crate::lab::{Lab, run};
+use crate::watch::{Folder, Watcher, capture, ended, signal, until};
+
+/// Requests on each side of a connection.
+const SERVER: &str = "http_server_request_duration_seconds";
+const CLIENT: &str = "http_client_request_duration_seconds";
+
+/// An agent with a file of its own, beside a server.
+struct Configured {
+    watcher: Watcher,
+    file: PathBuf,
+    page: String,
+    _folder: Folder,
+}
+
+impl Configured {
+    fn start(name: &str, configuration: &str) -> Self {
+        let folder = Folder::new(name);
+        let file = folder.file("wirespan.yaml");
+        fs::write(&file, configuration).expect("written");
+        let path = file.to_str().expect("UTF-8");
+        // The load is that of a test, programs under test are not optimized.
+        let arguments = ["agent", "-c", path, "--buffer", "256", "--no-tls"];
+        let watcher = Watcher::start_with(&arguments, &[("WIRESPAN_LISTEN", "127.0.0.1:0")]);
+        let watcher = watcher.unwrap_or_else(|(status, said)| panic!("{status}: {said:?}"));
+        let page = watcher.hear("wirespan: metrics at ");
+        Self {
+            watcher,
+            file,
+            page,
+            _folder: folder,
+        }
+    }
+
+    /// Replaces the file as editors do; what the agent says of it, and after what time.
+    fn replace(&self, configuration: &str) -> (String, Duration) {
+        let new = self.file.with_extension("new");
+        fs::write(&new, configuration).expect("written");
+        let begun = Instant::now();
+        fs::rename(&new, &self.file).expect("renamed");
+        let said = self
+            .watcher
+            .hear_until(|line| line.contains("configuration: the file changed"));
+        (said.last().expect("a line").clone(), begun.elapsed())
+    }
+}
+
+fn requests(url: &str, n: usize) {
+    run(
+        "curl",
+        &["-sS", "-o", "/dev/null", &format!("{url}/api/x?[1-{n}]")],
+    );
+}
+
+/// Load in the background: so many requests on connections that are kept, and on new ones.
+fn load(url: &str, n: usize) -> [Child; 2] {
+    let of = |keep: &[&str]| {
+        let n = n.to_string();
+        let arguments = [&["-q", "-n", &n, "-c", "4"], keep, &[url]].concat();
+        let ab = Command::new("ab")
+            .args(arguments)
+            .stdout(Stdio::null())
+            .spawn();
+        ab.expect("ab")
+    };
+    [of(&["-k"]), of(&[])]
+}
+
+#[test]
+fn a_configuration_that_changes_under_load_loses_nothing() {
+    let Some(_alone) = capture() else { return };
+    let Some(lab) = Lab::start(&["nginx"]) else {
+        return;
+    };
+    let port = lab.told("nginx");
+    let with = |more: &str| format!("observe: {{ports: [{port}{more}]}}\nlog: {{level: info}}\n");
+    let agent = Configured::start("load", &with(""));
+    let url = format!("http://127.0.0.1:{port}/api/x");
+    let mut load = load(&url, 10_000);
+    let mut slowest = Duration::ZERO;
+    let mut changes = 0;
+    while load
+        .iter_mut()
+        .any(|load| load.try_wait().expect("a child").is_none())
+    {
+        changes += 1;
+        let (said, after) = agent.replace(&with(&format!(", {}", changes % 2 + 1)));
+        assert!(said.ends_with(": observe.ports"), "{said}");
+        slowest = slowest.max(after);
+    }
+    for mut load in load {
+        assert!(ended(&mut load).success());
+    }
+    assert!(changes > 2, "the load was over before anything changed");
+    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+    // The last answers of connections that are closed at once have no time, with or without changes.
+    let untimed = || sum(&agent.page, "wirespan_exchange_untimed_total");
+    let counted = || count(&agent.page, SERVER) + count(&agent.page, CLIENT) + untimed();
+    until("all requests are counted", || counted() >= 40_000);
+    // The next look at the counters.
+    thread::sleep(Duration::from_millis(1500));
+    assert_eq!(
+        counted(),
+        40_000,
+        "both ends of 20,000 requests, after {changes} changes"
+    );
+    assert_eq!(count(&agent.page, SERVER), 20_000);
+    assert_eq!(sum(&agent.page, "wirespan_capture_lost_events_total"), 0);
+    agent.watcher.end();
+}
+
+#[test]
+fn what_is_filtered_out_from_now_on_stays_in_the_kernel() {
+    let Some(_alone) = capture() else { return };
+    let Some(lab) = Lab::start(&["nginx"]) else {
+        return;
+    };
+    let port = lab.told("nginx");
+    let url = format!("http://127.0.0.1:{port}");
+    let all = format!("observe: {{ports: [{port}]}}\n");
+    let agent = Configured::start("filter", &all);
+    let counted = |n| {
+        until("what was asked is counted", || {
+            count(&agent.page, SERVER) == n
+        })
+    };
+    let moved = || sum(&agent.page, "wirespan_capture_io_bytes_total");
+    requests(&url, 100);
+    counted(100);
+    let filtered = || sum(&agent.page, "wirespan_connections_filtered_total");
+    // No cgroup has the number of this folder.
+    let nobodys = agent.file.parent().expect("a folder");
+    let mut expected = 100;
+    for (filter, by_connection) in [
+        ("ports: [1]".to_owned(), true),
+        (format!("ports: [{port}], external: true"), true),
+        (format!("ports: [{port}], networks: [192.0.2.0/24]"), true),
+        (format!("ports: [{port}], namespaces: [/dev/null]"), true),
+        (format!("ports: [{port}], processes: [of-nobody]"), false),
+        (format!("ports: [{port}], pids: [1]"), false),
+        (
+            format!("ports: [{port}], cgroups: [{}]", nobodys.display()),
+            false,
+        ),
+    ] {
+        let (said, after) = agent.replace(&format!("observe: {{{filter}}}\n"));
+        assert!(!said.contains("nothing was changed"), "{said}");
+        assert!(after < Duration::from_secs(1), "{after:?}");
+        // The next look at the counters.
+        thread::sleep(Duration::from_millis(1500));
+        let before = (moved(), filtered());
+        requests(&url, 200);
+        thread::sleep(Duration::from_millis(1500));
+        assert_eq!(
+            moved(),
+            before.0,
+            "bytes that events stand for, with {filter}"
+        );
+        assert!(!by_connection || filtered() > before.1, "{filter}");
+        assert_eq!(count(&agent.page, SERVER), expected, "{filter}");
+
+        agent.replace(&all);
+        requests(&url, 50);
+        expected += 50;
+        counted(expected);
+    }
+    agent.watcher.end();
+}
+
+#[test]
+fn a_wrong_configuration_changes_nothing_and_says_why() {
+    let Some(_alone) = capture() else { return };
+    let Some(lab) = Lab::start(&["nginx"]) else {
+        return;
+    };
+    let port = lab.told("nginx");
+    let url = format!("http://127.0.0.1:{port}");
+    let agent = Configured::start("wrong", &format!("observe: {{ports: [{port}]}}\n"));
+    for (text, why) in [
+        (
+            format!("observe:\n  ports: [{port}]\n  prots: [1]\n"),
+            ":3: unknown key observe.prots; did you mean observe.ports?",
+        ),
+        (
+            "observe: {ports: [1]}\nfilter: {protocols: [htpp]}\n".to_owned(),
+            "there is no protocol htpp",
+        ),
+        (
+            "observe: {ports: [1], cgroups: [/nowhere]}\n".to_owned(),
+            "observe.cgroups: /nowhere",
+        ),
+    ] {
+        let (said, _) = agent.replace(&text);
+        assert!(
+            said.contains(why) && said.ends_with("; nothing was changed"),
+            "{said}"
+        );
+    }
+    requests(&url, 30);
+    until("requests are counted", || count(&agent.page, SERVER) == 30);
+    assert_eq!(sum(&agent.page, "wirespan_config_changes_total"), 3);
+
+    // What only counts at the start is said to, and what else there is goes on.
+    let text = format!(
+        "observe: {{ports: [{port}], buffer: 16}}\nmetrics: {{max_series: 7}}\nlog: {{level: debug}}\n"
+    );
+    let (said, _) = agent.replace(&text);
+    assert!(said.ends_with("log.level"), "{said}");
+    let said = agent.watcher.hear_until(|line| line.contains("next start"));
+    let said = said.last().expect("a line");
+    assert!(said.contains("metrics.max_series"), "{said}");
+    // The flag comes before the file.
+    assert!(!said.contains("observe.buffer"), "{said}");
+
+    signal("HUP", agent.watcher.pid());
+    agent
+        .watcher
+        .hear_until(|line| line.contains("configuration: SIGHUP: nothing changed"));
+    agent.watcher.end();
+}
