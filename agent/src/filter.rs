@@ -85,10 +85,12 @@ impl Filter {
                 .is_none_or(|bound| exchange.duration.or(exchange.open) > Some(bound.0))
             && any(&self.path, |glob| target_matches(glob, exchange.target))
             && any(&self.connections.port, |port| {
-                exchange.client.port() == *port || exchange.server.port() == *port
+                let ports = [exchange.client.port(), exchange.server.port()];
+                ports.contains(&Some(*port))
             })
             && any(&self.connections.ip, |net| {
-                net.contains(exchange.client.ip()) || net.contains(exchange.server.ip())
+                let ips = [exchange.client.ip(), exchange.server.ip()];
+                ips.into_iter().flatten().any(|ip| net.contains(ip))
             })
             && self.trace_id.as_ref().is_none_or(|prefix| {
                 SpanIds::of(exchange).is_some_and(|ids| hex(&ids.trace_id).starts_with(prefix))

@@ -56,7 +56,8 @@ pub struct Header {
 pub enum EventKind {
     /// Bytes moved between a socket and a process. Payload: the bytes.
     Data = 1,
-    /// A connection was established, or met for the first time. Payload: a [`Tuple`].
+    /// A connection was established, or met for the first time. Payload: a [`Tuple`]; of a Unix
+    /// socket, [`UnixEnds`].
     Open = 2,
     /// The stream of `direction` ends at `position`.
     End = 3,
@@ -122,7 +123,7 @@ pub enum Role {
     Server = 2,
 }
 
-/// Addresses of a connection. Of Unix sockets only the family is meant here.
+/// Addresses of a connection. Of Unix sockets, which have names, the family and what follows.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Tuple {
@@ -144,4 +145,31 @@ pub struct Tuple {
     pub netns: u32,
     /// Zero.
     pub reserved: u32,
+}
+
+/// A connection of Unix sockets.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct UnixEnds {
+    /// What any connection has.
+    pub tuple: Tuple,
+    /// Name of the observed socket.
+    pub local: UnixName,
+    /// Name of its peer.
+    pub remote: UnixName,
+}
+
+/// Name of a Unix socket: a path, or a zero and an abstract name.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct UnixName {
+    /// Bytes of `path`, at most as many as it has; 0 if the socket has no name.
+    pub len: u32,
+    /// `sun_path`.
+    pub path: [u8; UnixName::LONGEST],
+}
+
+impl UnixName {
+    /// Bytes that a name has at most.
+    pub const LONGEST: usize = 108;
 }

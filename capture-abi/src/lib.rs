@@ -12,7 +12,7 @@ mod tls;
 
 pub use event::{
     Direction, EventKind, HEADER_LEN, Header, LARGEST_PAYLOAD, Layer, PAYLOAD_CLASSES, Role, Tuple,
-    flag,
+    UnixEnds, UnixName, flag,
 };
 pub use maps::{
     Connection, Counter, Settings, Thread, Verdict, Walk, Wish, connection_flag, filter_flag,

@@ -87,4 +87,8 @@ pub struct Offsets {
     pub unix_peer: u32,
     /// `unix_sock.addr`.
     pub unix_addr: u32,
+    /// `unix_address.len`.
+    pub unix_address_len: u32,
+    /// `unix_address.name`.
+    pub unix_address_name: u32,
 }

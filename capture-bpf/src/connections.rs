@@ -168,7 +168,12 @@ fn announce(sock: u64, connection: &mut Connection) {
         born: connection.born,
         ..Header::default()
     };
-    if copy::submit_value(&header, &connection.tuple) {
+    let submitted = if connection.tuple.family == UNIX {
+        copy::submit_unix(&header, &connection.tuple, sock)
+    } else {
+        copy::submit_value(&header, &connection.tuple)
+    };
+    if submitted {
         connection.flags |= connection_flag::ANNOUNCED;
     }
 }

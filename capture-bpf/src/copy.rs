@@ -1,9 +1,12 @@
 //! Bytes into the ring buffer.
 
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
-use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_probe_read_user};
+use aya_ebpf::helpers::generated::{
+    bpf_ktime_get_ns, bpf_probe_read_kernel, bpf_probe_read_user,
+};
 use wirespan_capture_abi::{
-    Counter, Direction, Header, LARGEST_PAYLOAD, PAYLOAD_CLASSES, Walk, flag,
+    Counter, Direction, Header, LARGEST_PAYLOAD, PAYLOAD_CLASSES, Tuple, UnixEnds, UnixName, Walk,
+    flag,
 };
 
 use crate::calls::{Memory, Shape};
@@ -118,6 +121,45 @@ pub fn submit_value<T: Copy>(header: &Header, value: &T) -> bool {
     }
     entry.submit(wake());
     true
+}
+
+/// Submits the introduction of a connection of Unix sockets.
+#[inline(always)]
+pub fn submit_unix(header: &Header, tuple: &Tuple, sock: u64) -> bool {
+    let Some(mut entry) = EVENTS.reserve::<Record<{ PAYLOAD_CLASSES[2] }>>(0) else {
+        count(Counter::RingFullEvents, 1);
+        return false;
+    };
+    let record = entry.as_mut_ptr();
+    // SAFETY: reserved above; the value fits by the assertion.
+    unsafe {
+        const { assert!(size_of::<UnixEnds>() <= PAYLOAD_CLASSES[2]) };
+        (*record).header = *header;
+        (*record).header.len = size_of::<UnixEnds>() as u32;
+        let ends = (&raw mut (*record).payload).cast::<UnixEnds>();
+        (*ends).tuple = *tuple;
+        read_name(&raw mut (*ends).local, sock);
+        // Where there is no peer nothing is read.
+        read_name(&raw mut (*ends).remote, kernel::unix_peer(sock).unwrap_or(0));
+    }
+    entry.submit(wake());
+    true
+}
+
+/// Reads the name of a Unix socket. What lies behind it is not written.
+#[inline(always)]
+unsafe fn read_name(to: *mut UnixName, sock: u64) {
+    let (name, len) = kernel::unix_name(sock);
+    // SAFETY: the caller's; `len` is at most that of the field.
+    unsafe {
+        (*to).len = len.min(UnixName::LONGEST as u32);
+        // Read anew, as in `submit_read`.
+        let mut len = core::ptr::read_volatile(&raw const (*to).len);
+        if len > UnixName::LONGEST as u32 {
+            len = UnixName::LONGEST as u32;
+        }
+        bpf_probe_read_kernel((&raw mut (*to).path).cast(), len, name as *const _);
+    }
 }
 
 /// Submits an event with `header.len` bytes of user memory.

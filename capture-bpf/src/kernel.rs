@@ -145,6 +145,18 @@ pub fn unix_role(sock: u64) -> Role {
     }
 }
 
+/// Where the name of a Unix socket is (`sun_path`), and how many bytes it has; none if it has no
+/// name.
+#[inline(always)]
+pub fn unix_name(sock: u64) -> (u64, u32) {
+    let address: u64 = read(sock, offset!(unix_addr));
+    let len: u32 = read(address, offset!(unix_address_len));
+    // Before the name stands the family.
+    let family = size_of::<u16>() as u32;
+    let name = address + u64::from(offset!(unix_address_name)) + u64::from(family);
+    (name, len.saturating_sub(family))
+}
+
 /// Addresses of a connection.
 #[inline(always)]
 pub fn tuple(sock: u64, family: u16, role: Role) -> Tuple {

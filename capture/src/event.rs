@@ -1,6 +1,7 @@
 //! Events of the ring buffer, read without trust: a record that does not fit is no event.
 
-use wirespan_capture_abi::{Binding, Direction, HEADER_LEN, Header, Tuple};
+use wirespan_capture_abi::{Binding, Direction, HEADER_LEN, Header, Tuple, UnixEnds};
+use wirespan_engine::UnixName;
 
 /// What the kernel side has seen.
 #[derive(Debug)]
@@ -16,7 +17,8 @@ pub(crate) enum What<'a> {
         direction: Direction,
         bytes: &'a [u8],
     },
-    Open(Tuple),
+    /// A connection; of Unix sockets with the observed one's name and its peer's.
+    Open(Tuple, Option<Box<[UnixName; 2]>>),
     End(Direction),
     Close,
     /// Name of a process.
@@ -46,7 +48,7 @@ pub(crate) fn read(record: &[u8]) -> Option<Event<'_>> {
             direction,
             bytes: payload,
         },
-        2 => What::Open(tuple(payload.try_into().ok()?)),
+        2 => open(payload)?,
         3 => What::End(direction),
         4 => What::Close,
         5 => What::Process(payload.try_into().ok()?),
@@ -58,6 +60,19 @@ pub(crate) fn read(record: &[u8]) -> Option<Event<'_>> {
         _ => return None,
     };
     Some(Event { header, what })
+}
+
+fn open(payload: &[u8]) -> Option<What<'_>> {
+    if let Ok(payload) = payload.try_into() {
+        return Some(What::Open(tuple(payload), None));
+    }
+    let ends = unix_ends(payload.try_into().ok()?);
+    let name = |name: wirespan_capture_abi::UnixName| {
+        let len = name.path.len().min(name.len as usize);
+        UnixName::new(name.path.get(..len).unwrap_or_default())
+    };
+    let names = [name(ends.local), name(ends.remote)];
+    Some(What::Open(ends.tuple, Some(Box::new(names))))
 }
 
 #[allow(unsafe_code, reason = "plain data, any bytes are a value")]
@@ -76,6 +91,12 @@ fn tuple(bytes: &[u8; size_of::<Tuple>()]) -> Tuple {
 fn binding(bytes: &[u8; size_of::<Binding>()]) -> Binding {
     // SAFETY: as above.
     unsafe { bytes.as_ptr().cast::<Binding>().read_unaligned() }
+}
+
+#[allow(unsafe_code, reason = "plain data, any bytes are a value")]
+fn unix_ends(bytes: &[u8; size_of::<UnixEnds>()]) -> UnixEnds {
+    // SAFETY: as above.
+    unsafe { bytes.as_ptr().cast::<UnixEnds>().read_unaligned() }
 }
 
 #[cfg(test)]
@@ -103,6 +124,33 @@ mod tests {
         let event = read(&bytes).unwrap();
         assert!(matches!(event.what, What::Data { bytes: b"abc", .. }));
         assert_eq!(event.header.moved, 9);
+    }
+
+    #[test]
+    fn names_of_unix_sockets_end_where_they_say_or_where_there_is_no_more_room() {
+        let name = |len, text: &[u8]| {
+            let mut path = [b'?'; wirespan_capture_abi::UnixName::LONGEST];
+            path[..text.len()].copy_from_slice(text);
+            wirespan_capture_abi::UnixName { len, path }
+        };
+        let ends = UnixEnds {
+            tuple: Tuple::default(),
+            local: name(5, b"\0name"),
+            remote: name(u32::MAX, b"/p\0"),
+        };
+        #[allow(unsafe_code, reason = "plain data")]
+        // SAFETY: integers only, without padding.
+        let payload: [u8; size_of::<UnixEnds>()] = unsafe { std::mem::transmute(ends) };
+        let head = Header {
+            kind: 2,
+            len: payload.len() as u32,
+            ..Header::default()
+        };
+        let bytes = record(head, &payload);
+        let Some(What::Open(_, Some(names))) = read(&bytes).map(|event| event.what) else {
+            panic!("no names");
+        };
+        assert_eq!(names.map(|name| name.to_string()), ["@name", "/p"]);
     }
 
     #[test]

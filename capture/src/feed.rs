@@ -11,14 +11,15 @@ mod forgetting;
 mod sessions;
 
 use std::collections::{HashMap, HashSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use wirespan_capture_abi::{
     Connection, Header, Layer as Seen, Role, Session, SessionKey, Tuple, Wish, flag,
 };
 use wirespan_engine::api::Direction;
 use wirespan_engine::{
-    Close, ConnectionId, Engine, Layer, Nanos, Opening, Process, Roles, Side, Sink, Start,
+    Address, Close, ConnectionId, Engine, Layer, Nanos, Opening, Process, Roles, Side, Sink, Start,
+    UnixName,
 };
 
 use crate::clock::Clock;
@@ -102,6 +103,8 @@ pub(crate) struct Feed {
 struct Flow {
     born: u64,
     tuple: Tuple,
+    /// Of Unix sockets: the observed one's name, and its peer's.
+    names: Option<Box<[UnixName; 2]>>,
     start: Start,
     /// Known from the first bytes on.
     open: Option<Open>,
@@ -124,6 +127,7 @@ impl Flow {
         Self {
             born,
             tuple,
+            names: None,
             start,
             open: None,
             process: None,
@@ -197,7 +201,7 @@ impl Feed {
     pub(crate) fn event(&mut self, event: &Event<'_>, known: &dyn Known, out: &mut Output<'_>) {
         let header = &event.header;
         match &event.what {
-            What::Open(tuple) => self.introduce(header, *tuple, out),
+            What::Open(tuple, names) => self.introduce(header, *tuple, names.clone(), out),
             What::Data { direction, bytes } => {
                 let moving = *direction as usize;
                 if header.layer == Seen::Tls as u8 {
@@ -243,11 +247,18 @@ impl Feed {
             time: born,
             ..Header::default()
         };
-        self.introduce(&header, found.tuple, out);
+        // A Unix socket stays without its name, which the event had.
+        self.introduce(&header, found.tuple, None, out);
         true
     }
 
-    fn introduce(&mut self, header: &Header, tuple: Tuple, out: &mut Output<'_>) {
+    fn introduce(
+        &mut self,
+        header: &Header,
+        tuple: Tuple,
+        names: Option<Box<[UnixName; 2]>>,
+        out: &mut Output<'_>,
+    ) {
         if self.knows(header) {
             return;
         }
@@ -258,7 +269,8 @@ impl Feed {
         } else {
             Start::Middle
         };
-        let flow = Flow::new(header.born, tuple, start, header.time);
+        let mut flow = Flow::new(header.born, tuple, start, header.time);
+        flow.names = names;
         if let Some(old) = self.flows.insert(Key::of(header), flow) {
             // Its end was lost.
             let time = out.clock.wall(header.time);
@@ -320,10 +332,11 @@ impl Feed {
     fn open(&mut self, header: &Header, moving: usize, time: Nanos, out: &mut Output<'_>) -> Open {
         self.next_number += 1;
         let number = self.next_number;
-        let flow = self.flow(header).map(|flow| (flow.tuple, flow.start));
-        let (tuple, start) = flow.unwrap_or((Tuple::default(), Start::Middle));
+        let flow = self.flow(header);
+        let flow = flow.map(|flow| (flow.tuple, flow.names.clone(), flow.start));
+        let (tuple, names, start) = flow.unwrap_or((Tuple::default(), None, Start::Middle));
         let (roles, client) = self.roles(header, moving, &tuple);
-        let (local, remote) = addresses(&tuple);
+        let [local, remote] = addresses(&tuple, names);
         let opening = Opening {
             number,
             client: if client { local } else { remote },
@@ -523,21 +536,30 @@ impl Feed {
 
 /// Both ends on the same host, as far as the addresses tell.
 fn same_host(tuple: &Tuple) -> bool {
-    let (local, remote) = addresses(tuple);
-    local.ip() == remote.ip() || remote.ip().is_loopback()
+    let [local, remote] = ips(tuple);
+    local == remote || remote.is_loopback()
+}
+
+fn ips(tuple: &Tuple) -> [IpAddr; 2] {
+    [tuple.local, tuple.remote].map(|octets| Ipv6Addr::from(octets).to_canonical())
 }
 
 /// The observed socket's address, and its peer's.
-fn addresses(tuple: &Tuple) -> (SocketAddr, SocketAddr) {
-    let address = |octets: &[u8; 16]| match tuple.family {
-        // It has none, or is a session whose socket is not known.
-        UNIX | 0 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        _ => Ipv6Addr::from(*octets).to_canonical(),
-    };
-    (
-        SocketAddr::new(address(&tuple.local), tuple.local_port),
-        SocketAddr::new(address(&tuple.remote), tuple.remote_port),
-    )
+fn addresses(tuple: &Tuple, names: Option<Box<[UnixName; 2]>>) -> [Address; 2] {
+    match tuple.family {
+        UNIX => names
+            .map_or([UnixName::NONE; 2], |names| *names)
+            .map(Address::Unix),
+        // A session whose socket is not known.
+        0 => [(Ipv4Addr::UNSPECIFIED, 0).into(); 2],
+        _ => {
+            let [local, remote] = ips(tuple);
+            [
+                (local, tuple.local_port).into(),
+                (remote, tuple.remote_port).into(),
+            ]
+        }
+    }
 }
 
 #[cfg(test)]

@@ -65,6 +65,8 @@ fn sockets(btf: &Btf<'_>, offsets: &mut Offsets) -> Result<(), BtfError> {
     offsets.net_inum = field(btf, "net", "ns.inum", 4)?;
     offsets.unix_peer = field(btf, "unix_sock", "peer", WORD)?;
     offsets.unix_addr = field(btf, "unix_sock", "addr", WORD)?;
+    offsets.unix_address_len = field(btf, "unix_address", "len", 4)?;
+    offsets.unix_address_name = btf.offset("unix_address", "name")?;
     Ok(())
 }
 
@@ -211,6 +213,8 @@ mod tests {
             "unix_sock",
             &[("addr", pointer, 120), ("peer", pointer, 128)],
         );
+        let name = structure("sockaddr_un", &[("sun_family", short, 0)]);
+        structure("unix_address", &[("len", int, 4), ("name", name, 12)]);
         structure(
             "tcp_sock",
             &[
@@ -325,6 +329,8 @@ mod tests {
             tcp_recvmsg_parameters: 0,
             unix_peer: 128,
             unix_addr: 120,
+            unix_address_len: 4,
+            unix_address_name: 12,
         }
     }
 

@@ -19,7 +19,7 @@ pub(crate) struct Evidence<'a> {
     /// Whether the heads begin with the first bytes of the connection.
     pub(crate) at_start: bool,
     /// The server's port.
-    pub(crate) server_port: u16,
+    pub(crate) server_port: Option<u16>,
     /// Whether nothing more will come: no bytes, or none that are looked at.
     pub(crate) last_chance: bool,
 }
@@ -54,7 +54,9 @@ pub(crate) fn detect(registry: &Registry, evidence: &Evidence<'_>) -> Verdict {
     let mut open = false;
     for (index, protocol) in registry.protocols().enumerate() {
         let probes = probe_both(protocol, evidence);
-        let on_port = protocol.ports().contains(&evidence.server_port);
+        let on_port = evidence
+            .server_port
+            .is_some_and(|port| protocol.ports().contains(&port));
         open |= undecided(&probes, evidence);
         let Some((confidence, swapped, agreed)) = combine(&probes) else {
             continue;
@@ -108,7 +110,7 @@ fn probe_both(
             let mut head = ProbeInput::new(bytes);
             head.speaker = evidence.roles_known.then(|| dir.speaker());
             head.at_start = evidence.at_start;
-            head.server_port = Some(evidence.server_port);
+            head.server_port = evidence.server_port;
             probes[dir] = Some(protocol.probe(&head));
         }
     }

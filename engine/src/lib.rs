@@ -15,6 +15,7 @@
     )
 )]
 
+mod address;
 mod both;
 mod connection;
 mod detect;
@@ -27,6 +28,7 @@ mod text;
 mod timers;
 mod types;
 
+pub use address::{Address, UnixName};
 pub use both::Both;
 pub use engine::Engine;
 pub use registry::{DuplicateProtocol, Registry, RegistryBuilder};

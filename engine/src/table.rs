@@ -5,7 +5,6 @@ mod progress;
 pub(crate) use progress::Fate;
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::ptr;
 
 use wirespan_parser_api::{
@@ -13,6 +12,7 @@ use wirespan_parser_api::{
     TraceContext, Value,
 };
 
+use crate::address::Address;
 use crate::stats::{ProtocolStats, add};
 use crate::text::{Cut, Span, Text};
 use crate::timers::{NEVER, Timers};
@@ -22,8 +22,8 @@ use crate::types::{Exchange, Nanos, Process, Side, Sink};
 #[derive(Clone, Debug)]
 pub(crate) struct Facts {
     pub(crate) number: u64,
-    pub(crate) client: SocketAddr,
-    pub(crate) server: SocketAddr,
+    pub(crate) client: Address,
+    pub(crate) server: Address,
     pub(crate) side: Side,
     pub(crate) process: Option<Process>,
     /// Flags of every exchange.

@@ -1,11 +1,10 @@
 //! What goes into the engine and what comes out of it.
 
-use std::net::SocketAddr;
-
 use wirespan_parser_api::{
     Direction, ErrorKind, Flags, Outcome, ProtocolName, Redaction, TraceContext,
 };
 
+use crate::address::Address;
 use crate::both::Both;
 use crate::text::Attrs;
 
@@ -35,9 +34,9 @@ pub struct Opening {
     /// run. Breaks ties in the order of the output.
     pub number: u64,
     /// The peer that opened the connection, as far as is known.
-    pub client: SocketAddr,
+    pub client: Address,
     /// The peer that accepted it, as far as is known.
-    pub server: SocketAddr,
+    pub server: Address,
     /// Whether `client` and `server` are known (from a handshake) or assumed (from ports). An
     /// assumption gives way to what detection finds.
     pub roles: Roles,
@@ -177,9 +176,9 @@ pub struct Exchange<'a> {
     /// [`Opening::number`] of the connection.
     pub connection: u64,
     /// The peer that asked.
-    pub client: SocketAddr,
+    pub client: Address,
     /// The peer that answered.
-    pub server: SocketAddr,
+    pub server: Address,
     /// Whose socket was observed.
     pub side: Side,
     /// Whose socket it is, where that is known.
@@ -234,9 +233,9 @@ impl Exchange<'_> {
 #[non_exhaustive]
 pub struct Closed<'a> {
     /// The client's address, as far as is known.
-    pub client: SocketAddr,
+    pub client: Address,
     /// The server's address, as far as is known.
-    pub server: SocketAddr,
+    pub server: Address,
     /// Whose socket was observed.
     pub side: Side,
     /// Whose socket it was last, where that is known.

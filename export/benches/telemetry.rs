@@ -77,8 +77,8 @@ fn run(criterion: &mut Criterion, name: &'static str, said: [&str; 2]) {
     let time = Nanos(1_798_761_599_000_000_001);
     let opening = Opening {
         number: 1,
-        client: "10.0.0.1:40000".parse().expect("an address"),
-        server: "10.0.0.2:6379".parse().expect("an address"),
+        client: ([10, 0, 0, 1], 40_000).into(),
+        server: ([10, 0, 0, 2], 6379).into(),
         roles: Roles::Known,
         start: Start::Beginning,
         side: Side::Wire,

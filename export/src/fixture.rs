@@ -115,8 +115,8 @@ pub(crate) fn with_exchange_of(
     let time = Nanos(1_798_761_599_000_000_001);
     let opening = Opening {
         number: 3,
-        client: "10.0.0.1:40000".parse().expect("an address"),
-        server: "10.0.0.2:80".parse().expect("an address"),
+        client: ([10, 0, 0, 1], 40_000).into(),
+        server: ([10, 0, 0, 2], 80).into(),
         roles: Roles::Known,
         start: Start::Beginning,
         side: Side::Wire,

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
-use wirespan_engine::Nanos;
+use wirespan_engine::{Address, Nanos};
 
 const PAIRS: &[u8; 200] = b"00010203040506070809101112131415161718192021222324252627282930313233\
 34353637383940414243444546474849505152535455565758596061626364656667686970717273747576777879\
@@ -72,8 +72,17 @@ pub(crate) fn ip(out: &mut Vec<u8>, address: IpAddr) {
     }
 }
 
+/// Appends an address as it is shown to people.
+pub(crate) fn address(out: &mut Vec<u8>, address: &Address) {
+    match address {
+        Address::Inet(socket) => self::socket(out, *socket),
+        // Writing into a Vec cannot fail.
+        Address::Unix(_) => drop(write!(out, "{address}")),
+    }
+}
+
 /// Appends `ip:port`, IPv6 in brackets.
-pub(crate) fn address(out: &mut Vec<u8>, address: SocketAddr) {
+pub(crate) fn socket(out: &mut Vec<u8>, address: SocketAddr) {
     let brackets = address.is_ipv6();
     if brackets {
         out.push(b'[');
@@ -226,7 +235,7 @@ mod tests {
             "[2001:db8::7]:443",
         ] {
             let parsed = written.parse().expect("an address");
-            assert_eq!(text(|out| address(out, parsed)), written);
+            assert_eq!(text(|out| socket(out, parsed)), written);
         }
     }
 }

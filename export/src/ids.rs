@@ -3,10 +3,10 @@
 //! Ids are derived, never drawn: the same flow read twice gives the same ids, whatever the number
 //! of threads and the time of day.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
-use wirespan_engine::Exchange;
 use wirespan_engine::api::{Propagation, TraceContext};
+use wirespan_engine::{Address, Exchange};
 
 /// The ids of one exchange, as observed from the server's side.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -44,12 +44,7 @@ impl SpanIds {
     }
 }
 
-fn derive(
-    client: SocketAddr,
-    server: SocketAddr,
-    offset: u64,
-    context: &TraceContext<'_>,
-) -> [u8; 8] {
+fn derive(client: Address, server: Address, offset: u64, context: &TraceContext<'_>) -> [u8; 8] {
     let mut hash = flow(client, server, offset);
     hash = absorb(hash, u128::from_be_bytes(context.trace_id));
     hash = mix(hash ^ u64::from_be_bytes(context.span_id));
@@ -58,7 +53,7 @@ fn derive(
 }
 
 /// A word, never zero, made of a place in a flow and of what tells it from others at that place.
-pub(crate) fn flow_word(client: SocketAddr, server: SocketAddr, offset: u64, salt: u64) -> u64 {
+pub(crate) fn flow_word(client: Address, server: Address, offset: u64, salt: u64) -> u64 {
     mix(flow(client, server, offset) ^ salt).max(1)
 }
 
@@ -67,15 +62,26 @@ pub(crate) fn spread(wide: u128) -> u64 {
     absorb(0, wide)
 }
 
-fn flow(client: SocketAddr, server: SocketAddr, offset: u64) -> u64 {
+/// Behind the name of a Unix socket: no port.
+const UNIX: u64 = 1 << 16;
+
+fn flow(client: Address, server: Address, offset: u64) -> u64 {
     let mut hash = mix(offset);
     for address in [client, server] {
-        let ip = match address.ip() {
-            IpAddr::V4(ip) => ip.to_ipv6_mapped(),
-            IpAddr::V6(ip) => ip,
+        hash = match address {
+            Address::Inet(socket) => {
+                let ip = match socket.ip() {
+                    IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+                    IpAddr::V6(ip) => ip,
+                };
+                mix(absorb(hash, u128::from(ip)) ^ u64::from(socket.port()))
+            }
+            Address::Unix(name) => {
+                let bytes = name.as_bytes().iter();
+                let named = bytes.fold(hash, |hash, byte| mix(hash ^ u64::from(*byte)));
+                mix(named ^ UNIX)
+            }
         };
-        hash = absorb(hash, u128::from(ip));
-        hash = mix(hash ^ u64::from(address.port()));
     }
     hash
 }

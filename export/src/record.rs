@@ -3,10 +3,8 @@
 //! Written by hand, key by key in the documented order, because this runs once for each request on
 //! the machine: no intermediate value, no allocation but the growth of the caller's buffer.
 
-use std::net::SocketAddr;
-
 use wirespan_engine::api::{Flags, Value};
-use wirespan_engine::{Attrs, Exchange, Process};
+use wirespan_engine::{Address, Attrs, Exchange, Process};
 
 use crate::format::{self, Clock};
 use crate::ids::SpanIds;
@@ -67,8 +65,8 @@ impl RecordWriter {
         string(out, exchange.status);
         out.extend_from_slice(b",\"error\":");
         out.extend_from_slice(if exchange.error() { b"true" } else { b"false" });
-        address(out, b",\"client\":\"", exchange.client);
-        address(out, b",\"server\":\"", exchange.server);
+        address(out, b",\"client\":", &exchange.client);
+        address(out, b",\"server\":", &exchange.server);
         out.extend_from_slice(b",\"side\":\"");
         out.extend_from_slice(exchange.side.name().as_bytes());
         out.extend_from_slice(b"\",\"request_bytes\":");
@@ -94,10 +92,17 @@ fn nullable(out: &mut Vec<u8>, value: Option<u64>) {
     }
 }
 
-fn address(out: &mut Vec<u8>, key: &[u8], address: SocketAddr) {
+fn address(out: &mut Vec<u8>, key: &[u8], address: &Address) {
     out.extend_from_slice(key);
-    format::address(out, address);
-    out.push(b'"');
+    match address {
+        Address::Inet(socket) => {
+            out.push(b'"');
+            format::socket(out, *socket);
+            out.push(b'"');
+        }
+        // A path may have what JSON wants to be escaped.
+        Address::Unix(_) => string(out, &address.to_string()),
+    }
 }
 
 fn span(out: &mut Vec<u8>, ids: &SpanIds) {
@@ -189,6 +194,7 @@ fn string(out: &mut Vec<u8>, text: &str) {
 #[cfg(test)]
 mod tests {
     use serde_json::{Value as Json, json};
+    use wirespan_engine::UnixName;
 
     use super::*;
     use crate::fixture::{b3, w3c, with_exchange};
@@ -306,5 +312,18 @@ mod tests {
     #[test]
     fn the_schema_key_is_the_published_name() {
         with_exchange(|exchange| assert_eq!(parsed(&exchange)["schema"], SCHEMA));
+    }
+
+    #[test]
+    fn unix_sockets_are_shown_by_their_names() {
+        with_exchange(|mut exchange| {
+            let unix = |name: &[u8]| Address::Unix(UnixName::new(name));
+            (exchange.client, exchange.server) = (unix(b""), unix(b"/run/a \"b\".sock"));
+            let mut line = Vec::new();
+            RecordWriter::default().write(&mut line, &exchange);
+            let line = String::from_utf8(line).expect("UTF-8");
+            let ends = r#""client":"unix:","server":"unix:/run/a \"b\".sock","side":"#;
+            assert!(line.contains(ends), "{line}");
+        });
     }
 }

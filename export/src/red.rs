@@ -4,10 +4,9 @@
 //! [`MAX_SERIES`], exchanges of new series are counted in one row of their own.
 
 use std::hash::BuildHasher as _;
-use std::net::SocketAddr;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
-use wirespan_engine::Exchange;
+use wirespan_engine::{Address, Exchange};
 
 use crate::histogram::Histogram;
 
@@ -57,7 +56,7 @@ pub struct Series {
     /// Protocol of the records.
     pub protocol: &'static str,
     /// The peer that answered.
-    pub server: SocketAddr,
+    pub server: Address,
     /// Operation of the records.
     pub operation: Box<str>,
     /// The exchanges.
@@ -130,7 +129,7 @@ impl Red {
     fn summary(
         &mut self,
         protocol: &'static str,
-        server: SocketAddr,
+        server: Address,
         operation: &str,
     ) -> &mut Summary {
         let is_it = |series: &Series| {
@@ -219,7 +218,7 @@ mod tests {
     fn servers_and_protocols_are_told_apart() {
         let mut red = recorded(&["GET"]);
         with_exchange(|mut exchange| {
-            exchange.server.set_port(81);
+            exchange.server = ([10, 0, 0, 2], 81).into();
             red.record(&exchange);
             exchange.protocol.0 = "redis";
             red.record(&exchange);

@@ -105,9 +105,9 @@ impl LineWriter {
         let (up, down) = (exchange.request_bytes, exchange.response_bytes);
         let (up, down) = (human_bytes(up), human_bytes(down));
         let _ = write!(out, "{duration:>8}  ↑{up:<6} ↓{down:<6} ");
-        format::address(out, exchange.client);
+        format::address(out, &exchange.client);
         out.extend_from_slice(" → ".as_bytes());
-        format::address(out, exchange.server);
+        format::address(out, &exchange.server);
         self.tail(out, exchange);
         out.push(b'\n');
     }

@@ -92,8 +92,8 @@ impl<Id: Copy> Connection<Id> {
         let (side, layer) = segment.observed();
         let opening = Opening {
             number: at.packet,
-            client: client.socket(),
-            server: server.socket(),
+            client: client.socket().into(),
+            server: server.socket().into(),
             roles: if syn { Roles::Known } else { Roles::Assumed },
             start: if syn { Start::Beginning } else { Start::Middle },
             side,

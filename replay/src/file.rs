@@ -36,7 +36,7 @@ pub(crate) struct Record<'a> {
 }
 
 /// Where in the unread bytes a packet is, and what its record says about it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Found {
     pub(crate) link: LinkType,
     pub(crate) label: Label,

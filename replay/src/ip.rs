@@ -186,7 +186,7 @@ impl Packet<'_, '_> {
                 .ok()
                 .filter(|missing| *missing <= max_missing)
                 .ok_or(NotUnderstood("TCP length impossible"))?,
-            label: self.label,
+            label: self.label.clone(),
         };
         (self.emit)(&segment, payload.bytes);
         Ok(())

@@ -1,13 +1,13 @@
 //! What a recording of `wirespan` says beside its packets: the names of its interfaces, and the
 //! comments on some packets. docs/RECORDINGS.md is their reference; both ways are here.
 
-use std::fmt;
-use std::net::SocketAddr;
+use std::fmt::{self, Write as _};
+use std::sync::Arc;
 
-use wirespan_engine::{Close, Layer, Process, Roles, Side, Start};
+use wirespan_engine::{Address, Close, Layer, Process, Roles, Side, Start, UnixName};
 
 /// What is said of one packet. Empty for captures that others made.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Label {
     /// By the name of its interface.
     pub(crate) lane: Option<Lane>,
@@ -29,7 +29,7 @@ pub(crate) struct Lane {
 }
 
 /// What TCP cannot say.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Note {
     /// A connection begins with this packet, which its client sends. The numbers that follow are
     /// those of offset 0.
@@ -47,18 +47,21 @@ pub(crate) enum Note {
 }
 
 /// How a connection was introduced.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Introduction {
     pub(crate) start: Start,
     pub(crate) roles: Roles,
     pub(crate) process: Option<Process>,
-    /// The address of both peers, where they have the same one, as those of a Unix socket. Then the
-    /// packets' addresses are made up: they tell the peers apart.
-    pub(crate) both: Option<SocketAddr>,
+    /// The addresses of client and server where the packets' are made up: those of Unix sockets,
+    /// and of peers that have the same one.
+    pub(crate) peers: Option<Arc<[Address; 2]>>,
 }
 
 /// First words of the names and the comments.
 const OURS: &str = "wirespan";
+
+/// Begins the address of a Unix socket.
+const UNIX: &str = "unix:";
 
 /// The ways to close, as they are written.
 const NAMES: [(Close, &str); 6] = [
@@ -169,8 +172,9 @@ impl Introduction {
             start: Start::Beginning,
             roles: Roles::Known,
             process: None,
-            both: None,
+            peers: None,
         };
+        let (mut client, mut server) = (None, None);
         let (words, name) = match words.split_once("name=") {
             Some((words, name)) => (words, name),
             None => (words, ""),
@@ -179,7 +183,8 @@ impl Introduction {
             match word.split_once('=') {
                 Some(("start", "middle")) => introduction.start = Start::Middle,
                 Some(("roles", "assumed")) => introduction.roles = Roles::Assumed,
-                Some(("both", address)) => introduction.both = address.parse().ok(),
+                Some(("client", address)) => client = read_address(address),
+                Some(("server", address)) => server = read_address(address),
                 Some(("process", pid)) => {
                     let process = pid.parse().map(|pid| Process::new(pid, name.as_bytes()));
                     introduction.process = process.ok();
@@ -187,6 +192,7 @@ impl Introduction {
                 _ => {}
             }
         }
+        introduction.peers = client.zip(server).map(|peers| Arc::new(peers.into()));
         introduction
     }
 }
@@ -198,14 +204,56 @@ impl fmt::Display for Introduction {
             Roles::Known => " roles=known",
             Roles::Assumed => " roles=assumed",
         })?;
-        if let Some(address) = self.both {
-            write!(f, " both={address}")?;
+        if let Some(peers) = &self.peers {
+            let [client, server] = &**peers;
+            f.write_str(" client=")?;
+            write_address(f, client)?;
+            f.write_str(" server=")?;
+            write_address(f, server)?;
         }
         match &self.process {
             Some(process) => write!(f, " process={} name={}", process.pid, process.name()),
             None => Ok(()),
         }
     }
+}
+
+/// As one word, from which the very same address is read again: bytes of a Unix socket's name that
+/// are not visible ASCII, and those that have a meaning here, are `%` and two digits (RFC 3986
+/// §2.1).
+fn write_address(f: &mut fmt::Formatter<'_>, address: &Address) -> fmt::Result {
+    let name = match address {
+        Address::Inet(socket) => return write!(f, "{socket}"),
+        Address::Unix(name) => name,
+    };
+    f.write_str(UNIX)?;
+    for byte in name.as_bytes() {
+        match byte {
+            b'!'..=b'~' if !b"%=".contains(byte) => f.write_char(char::from(*byte))?,
+            _ => write!(f, "%{byte:02X}")?,
+        }
+    }
+    Ok(())
+}
+
+fn read_address(word: &str) -> Option<Address> {
+    let Some(name) = word.strip_prefix(UNIX) else {
+        return word.parse().ok().map(Address::Inet);
+    };
+    let mut bytes = Vec::new();
+    let mut rest = name.as_bytes();
+    while let Some((byte, tail)) = rest.split_first() {
+        rest = tail;
+        bytes.push(match byte {
+            b'%' => {
+                let (digits, tail) = rest.split_at_checked(2)?;
+                rest = tail;
+                u8::from_str_radix(str::from_utf8(digits).ok()?, 16).ok()?
+            }
+            byte => *byte,
+        });
+    }
+    Some(Address::Unix(UnixName::new(&bytes)))
 }
 
 #[cfg(test)]
@@ -251,18 +299,22 @@ mod tests {
 
     #[test]
     fn every_note_is_read_as_it_was_written() {
+        let inet = ["0.0.0.0:0", "[2001:db8::1]:80"];
+        let inet = inet.map(|address| Address::Inet(address.parse().unwrap()));
+        let unix = [b"\0a b=c%\xff".as_slice(), b"/tmp/name=\n%41"];
+        let unix = unix.map(|name| Address::Unix(UnixName::new(name)));
         let names = ["nginx", "", "tmux: server", "a name=b", "pid=1"].map(Some);
         for start in [Start::Beginning, Start::Middle] {
             let note = Note::Cleartext(start);
             assert_eq!(Note::parse(&note.to_string()), Some(note));
             for roles in [Roles::Known, Roles::Assumed] {
                 for name in names.into_iter().chain([None]) {
-                    for both in [None, Some("0.0.0.0:0"), Some("[2001:db8::1]:80")] {
+                    for peers in [None, Some(inet), Some(unix)] {
                         let note = Note::Open(Introduction {
                             start,
                             roles,
                             process: name.map(|name| Process::new(4711, name.as_bytes())),
-                            both: both.map(|address| address.parse().unwrap()),
+                            peers: peers.map(Arc::new),
                         });
                         assert_eq!(Note::parse(&note.to_string()), Some(note));
                     }
@@ -286,7 +338,7 @@ mod tests {
             start: Start::Middle,
             roles: Roles::Assumed,
             process: Some(Process::new(123, b"nginx")),
-            both: None,
+            peers: None,
         });
         assert_eq!(
             note.to_string(),

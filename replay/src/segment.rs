@@ -8,7 +8,7 @@ use wirespan_engine::{Layer, Side};
 use crate::label::{Label, Lane};
 
 /// The head of a TCP segment. Its captured payload travels beside it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Segment {
     /// The connection's key.
     pub(crate) key: Key,

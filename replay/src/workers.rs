@@ -177,7 +177,7 @@ impl<T> Lanes for Workers<T> {
             let payload = from..worker.next.bytes.len();
             worker.next.jobs.push(Job::Segment {
                 shard,
-                segment: *segment,
+                segment: segment.clone(),
                 payload,
                 at,
             });

@@ -1,11 +1,11 @@
 //! Plays a conversation to an engine, and writes down what it says.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use wirespan_engine::{
-    Close, Config, ConnectionId, Engine, Exchange, Layer, Nanos, Opening, Registry, Roles, Side,
-    Sink, Start, Stats,
+    Address, Close, Config, ConnectionId, Engine, Exchange, Layer, Nanos, Opening, Registry, Roles,
+    Side, Sink, Start, Stats,
 };
 use wirespan_parser_api::{Direction, Flags, Outcome, Protocol};
 
@@ -18,9 +18,9 @@ pub struct Seen {
     /// Stream offset of the request's first byte.
     pub offset: u64,
     /// The peer that asked.
-    pub client: SocketAddr,
+    pub client: Address,
     /// The peer that answered.
-    pub server: SocketAddr,
+    pub server: Address,
     /// Protocol of the record.
     pub protocol: &'static str,
     /// What was asked.
@@ -268,8 +268,8 @@ fn anchor(engine: &mut Engine, id: ConnectionId, happenings: &[Happening], seen:
 pub(crate) fn opening(port: u16, start: Start, roles: Roles) -> Opening {
     Opening {
         number: 0,
-        client: SocketAddr::from((Ipv4Addr::LOCALHOST, 40_000)),
-        server: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+        client: (Ipv4Addr::LOCALHOST, 40_000).into(),
+        server: (Ipv4Addr::LOCALHOST, port).into(),
         roles,
         start,
         side: Side::Wire,

@@ -2,12 +2,11 @@
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
-use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 use wirespan_capture::{Finished, HookSet, Surveyed};
 use wirespan_engine::api::{Direction, Flags};
-use wirespan_engine::{Closed, Unread};
+use wirespan_engine::{Address, Closed, Unread};
 
 use super::Subject;
 use super::subject::Process;
@@ -37,8 +36,8 @@ pub(super) struct Observed {
 
 /// A connection that was observed.
 pub(super) struct Connection {
-    client: SocketAddr,
-    server: SocketAddr,
+    client: Address,
+    server: Address,
     side: &'static str,
     pid: Option<u32>,
     protocol: &'static str,
@@ -170,7 +169,7 @@ impl Findings<'_> {
         let mut silent = Vec::new();
         for process in &self.processes {
             for socket in &process.sockets {
-                if !socket.listens && !seen.contains(&(socket.local, socket.remote)) {
+                if !socket.listens && !seen.contains(&(socket.local.into(), socket.remote.into())) {
                     silent.push((process, socket));
                 }
             }
@@ -430,8 +429,8 @@ mod tests {
 
     fn connection(protocol: &'static str, opaque: Option<&'static str>) -> Connection {
         Connection {
-            client: "10.0.0.2:50000".parse().unwrap(),
-            server: "10.0.0.1:443".parse().unwrap(),
+            client: ([10, 0, 0, 2], 50_000).into(),
+            server: ([10, 0, 0, 1], 443).into(),
             side: "server",
             pid: Some(7),
             protocol,

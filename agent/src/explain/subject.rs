@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
 use wirespan_capture::{TcpSocket, processes, tcp_sockets};
+use wirespan_engine::Address;
 
 /// What is to be explained.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -26,9 +27,9 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    fn is(self, address: SocketAddr) -> bool {
-        self.ip.is_none_or(|ip| ip == address.ip())
-            && self.port.is_none_or(|port| port == address.port())
+    fn is(self, address: Address) -> bool {
+        self.ip.is_none_or(|ip| address.ip() == Some(ip))
+            && self.port.is_none_or(|port| address.port() == Some(port))
     }
 }
 
@@ -80,7 +81,7 @@ pub(crate) struct Process {
 
 impl Subject {
     /// Whether a connection between these addresses is meant.
-    pub(crate) fn is(&self, a: SocketAddr, b: SocketAddr) -> bool {
+    pub(crate) fn is(&self, a: Address, b: Address) -> bool {
         match self {
             Self::Process(_) => true,
             Self::Address(place) => place.is(a) || place.is(b),
@@ -101,12 +102,15 @@ impl Subject {
         }
         let all = processes().into_iter().filter_map(|pid| {
             let mut sockets = tcp_sockets(pid);
-            sockets.retain(|socket| match self {
-                // Who listens has the connections to come.
-                Self::Connection(one, other) if socket.listens => {
-                    one.is(socket.local) || other.is(socket.local)
+            sockets.retain(|socket| {
+                let (local, remote) = (socket.local.into(), socket.remote.into());
+                match self {
+                    // Who listens has the connections to come.
+                    Self::Connection(one, other) if socket.listens => {
+                        one.is(local) || other.is(local)
+                    }
+                    _ => self.is(local, remote),
                 }
-                _ => self.is(socket.local, socket.remote),
             });
             process(pid, sockets).filter(|process| !process.sockets.is_empty())
         });
@@ -205,10 +209,7 @@ mod tests {
     #[test]
     fn a_connection_is_the_same_from_both_sides() {
         let subject: Subject = "10.0.0.2:5-10.0.0.1:80".parse().unwrap();
-        let (a, b) = (
-            "10.0.0.1:80".parse().unwrap(),
-            "10.0.0.2:5".parse().unwrap(),
-        );
+        let (a, b) = (([10, 0, 0, 1], 80).into(), ([10, 0, 0, 2], 5).into());
         assert!(subject.is(a, b) && subject.is(b, a));
         assert!(!subject.is(a, a));
     }

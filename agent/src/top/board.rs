@@ -7,7 +7,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use wirespan_engine::{Exchange, Nanos, Side};
+use wirespan_engine::{Address, Exchange, Nanos, Side};
 use wirespan_export::histogram::Histogram;
 use wirespan_export::semconv::{Facts, Routes};
 use wirespan_export::table;
@@ -288,11 +288,17 @@ fn operation(key: &mut String, exchange: &Exchange<'_>, facts: &Facts<'_>) {
     }
 }
 
+/// An address without its port.
+fn host(address: &Address) -> String {
+    let ip = address.ip();
+    ip.map_or_else(|| address.to_string(), |ip| ip.to_string())
+}
+
 /// The other end of the connection: the server as its client calls it by address, the client without
 /// its port.
 fn peer(exchange: &Exchange<'_>) -> String {
     match exchange.side {
-        Side::Server => exchange.client.ip().to_string(),
+        Side::Server => host(&exchange.client),
         Side::Client | Side::Wire => exchange.server.to_string(),
     }
 }
@@ -300,14 +306,14 @@ fn peer(exchange: &Exchange<'_>) -> String {
 /// The observed end where its process is not known.
 fn own(exchange: &Exchange<'_>) -> String {
     match exchange.side {
-        Side::Client => exchange.client.ip().to_string(),
+        Side::Client => host(&exchange.client),
         Side::Server | Side::Wire => exchange.server.to_string(),
     }
 }
 
 /// Who calls whom. The end that was observed goes by its name.
 fn ends(exchange: &Exchange<'_>, service: &str) -> (String, String) {
-    let client = || exchange.client.ip().to_string();
+    let client = || host(&exchange.client);
     let server = || exchange.server.to_string();
     match exchange.side {
         Side::Client => (service.to_owned(), server()),

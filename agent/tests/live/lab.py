@@ -48,8 +48,10 @@ def nginx(servers):
 
 def redis(servers):
     missing("redis-server", "redis-cli", "redis-benchmark")
-    servers.redis()
+    socket = servers.folder / "redis.sock"
+    servers.redis("--unixsocket", str(socket), "--unixsocketperm", "777")
     tell("redis", lab.REDIS_PORT)
+    tell("redis-socket", socket)
 
 
 def postgres(servers):
@@ -57,8 +59,11 @@ def postgres(servers):
     programs = sorted(path.parent for path in Path("/usr/lib/postgresql").glob("*/bin/postgres"))
     if not programs:
         missing("postgres")
-    servers.postgres()
+    # The server may write there.
+    folder = servers.folder / "postgres"
+    servers.postgres("-k", str(folder))
     tell("postgres", lab.POSTGRES_PORT)
+    tell("postgres-folder", folder)
     tell("postgres-programs", programs[-1])
 
 

@@ -22,4 +22,5 @@ mod servers;
 mod soak;
 mod tls;
 mod top;
+mod unix;
 mod watch;

@@ -4,7 +4,6 @@ mod story;
 mod tshark;
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
 use proptest::prelude::*;
@@ -14,7 +13,8 @@ use serde_json::{Value, json};
 use wirespan::api::Direction::{ToClient, ToServer};
 use wirespan::{Found, Input, Pipeline, Registry};
 use wirespan_engine::{
-    Both, Close, Config, Engine, Exchange, Layer, Nanos, Process, Side, Sink, Start,
+    Address, Both, Close, Config, Engine, Exchange, Layer, Nanos, Process, Side, Sink, Start,
+    UnixName,
 };
 use wirespan_export::record::RecordWriter;
 use wirespan_replay::{Error, StreamWriter};
@@ -346,16 +346,18 @@ fn what_passed_has_a_time_and_what_was_lost_has_none() {
     assert_eq!(durations, [Some(2_000), None]);
 }
 
-/// Unix sockets: nobody has an address, and there are many of them.
+/// Unix sockets: clients have no names, and there are many of them.
 #[test]
-fn connections_without_addresses_are_kept_apart() {
-    let nobody = SocketAddr::from(([0; 4], 0));
-    let unnamed = |turns: &[(u8, u8)]| {
+fn connections_of_unix_sockets_are_kept_apart() {
+    let name = |name: &[u8]| Address::Unix(UnixName::new(name));
+    let unix = |turns: &[(u8, u8)], server: &[u8]| {
         let mut connection = whole(false, 0, true, turns);
-        (connection.opening.client, connection.opening.server) = (nobody, nobody);
+        (connection.opening.client, connection.opening.server) = (name(b""), name(server));
         connection
     };
-    let connections = (0..300).map(|n| unnamed(&[(n as u8, 5)])).collect();
+    let servers = [&b"/run/a socket=%1"[..], b"\0name", b""];
+    let of = |n: usize| unix(&[(n as u8, 5)], servers[n % 3]);
+    let connections = (0..300).map(of).collect();
     let story = Story {
         connections,
         // All are open before the first one ends.
@@ -366,11 +368,26 @@ fn connections_without_addresses_are_kept_apart() {
     let records = objects(&records);
     assert!(records.len() >= 300);
     assert!(records.iter().all(|record| record["status"] != ""));
-    assert!(
-        records
-            .iter()
-            .all(|r| r["client"] == "0.0.0.0:0" && r["server"] == "0.0.0.0:0")
-    );
+    assert!(records.iter().all(|record| record["client"] == "unix:"));
+    let of = |server| {
+        let of = records.iter().filter(|record| record["server"] == server);
+        of.count()
+    };
+    let counts = ["unix:/run/a socket=%1", "unix:@name", "unix:"].map(of);
+    assert!(counts.iter().all(|count| *count >= 100), "{counts:?}");
+    assert_eq!(counts.iter().sum::<usize>(), records.len());
+}
+
+/// A connection of a socket with itself.
+#[test]
+fn peers_with_the_same_address_are_kept_apart() {
+    let mut connection = whole(false, 0, true, &[(1, 5)]);
+    connection.opening.client = connection.opening.server;
+    let story = Story {
+        connections: vec![connection],
+        steps: Vec::new(),
+    };
+    assert_eq!(replayed(recorded(&story), 1), observed(&story));
 }
 
 #[test]

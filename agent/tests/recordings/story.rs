@@ -1,10 +1,10 @@
 //! What a source may tell of connections, told to an engine and to a recording alike.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use proptest::prelude::*;
 use wirespan::api::Direction::{self, ToClient, ToServer};
-use wirespan_engine::{Both, Close, Layer, Nanos, Opening, Process, Roles, Side, Start};
+use wirespan_engine::{Address, Both, Close, Layer, Nanos, Opening, Process, Roles, Side, Start};
 
 /// One call of a source.
 #[derive(Clone, Debug)]
@@ -229,15 +229,15 @@ fn reversed(call: Call) -> Call {
 }
 
 /// Few addresses, so that connections follow each other on the same ones, or share them.
-fn peers(ipv6: bool, host: u8, http: bool) -> (SocketAddr, SocketAddr) {
+fn peers(ipv6: bool, host: u8, http: bool) -> (Address, Address) {
     let ip = |last: u8| match ipv6 {
         true => IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, last.into())),
         false => IpAddr::V4(Ipv4Addr::new(127, 0, 0, last)),
     };
     let port = if http { 8080 } else { 6379 };
     (
-        SocketAddr::new(ip(1), 40_000 + u16::from(host % 2)),
-        SocketAddr::new(ip(2), port),
+        (ip(1), 40_000 + u16::from(host % 2)).into(),
+        (ip(2), port).into(),
     )
 }
 

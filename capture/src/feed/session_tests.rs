@@ -147,7 +147,7 @@ fn a_session_is_whole_if_its_library_was_probed_before_its_socket_was_there() {
     let mut rig = Rig::new();
     rig.feed.probed(SOCKET.born + 5);
     rig.feed.cover(PID, SOCKET.born - 1);
-    rig.event(SOCKET, What::Open(tuple(Role::Server, 0)))
+    rig.event(SOCKET, What::Open(tuple(Role::Server, 0), None))
         .event(SESSION, binding(false))
         .clear(Received, (0, 0), "ask");
     assert_eq!(rig.heard()[0], "open 10.0.0.2:50000 10.0.0.1:80 server");
@@ -175,7 +175,7 @@ fn the_late_end_of_a_socket_does_not_end_the_next_session_at_the_same_address() 
         sock_born: born,
         beginning: 1,
     });
-    rig.event(socket, What::Open(tuple(Role::Client, 0)))
+    rig.event(socket, What::Open(tuple(Role::Client, 0), None))
         .event(session, binding)
         .event(SOCKET, What::Close);
     rig.heard();

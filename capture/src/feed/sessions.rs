@@ -129,6 +129,7 @@ impl Feed {
             Start::Middle
         };
         let mut session = Flow::new(header.born, flow.tuple, start, header.time);
+        session.names = flow.names.clone();
         session.partner = Some((socket, binding.sock_born));
         session.process = flow.process;
         let before = flow.partner.replace((key, header.born));

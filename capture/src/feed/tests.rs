@@ -148,7 +148,7 @@ impl Rig {
     }
 
     pub(super) fn open(&mut self, role: Role, midstream: u8) -> &mut Self {
-        self.event(SOCKET, What::Open(tuple(role, midstream)))
+        self.event(SOCKET, What::Open(tuple(role, midstream), None))
     }
 
     /// Bytes at a position; `moved` of them, while the other stream had come to `other`.
@@ -283,7 +283,7 @@ fn another_socket_at_the_same_address_is_another_connection() {
     rig.open(Role::Server, 0).data(Received, (0, 0), "ask", 3);
     rig.heard();
     let next = Header { born: 8, ..SOCKET };
-    rig.event(next, What::Open(tuple(Role::Server, 0)));
+    rig.event(next, What::Open(tuple(Role::Server, 0), None));
     assert_eq!(rig.heard(), ["close Replaced"]);
     // What still comes of the old one belongs to nobody.
     rig.data(Received, (3, 0), "late", 4);
@@ -295,4 +295,15 @@ fn events_of_a_connection_that_was_never_introduced_are_left_out() {
     let mut rig = Rig::new();
     rig.data(Received, (0, 0), "ask", 3);
     assert_eq!(rig.heard(), Vec::<String>::new());
+}
+
+#[test]
+fn unix_sockets_have_the_names_that_they_were_introduced_with() {
+    let mut rig = Rig::new();
+    let names = [b"/run/x.sock".as_slice(), b"\0client"].map(UnixName::new);
+    let mut unix = tuple(Role::Server, 0);
+    unix.family = UNIX;
+    rig.event(SOCKET, What::Open(unix, Some(Box::new(names))));
+    rig.data(Received, (0, 0), "GET", 3);
+    assert_eq!(rig.heard()[0], "open unix:@client unix:/run/x.sock server");
 }

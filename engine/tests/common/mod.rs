@@ -5,13 +5,12 @@
 //! afresh, or by `A 102 0` to TLS. `P\n` from the server is a push. `!` makes the parser panic.
 #![allow(missing_docs, dead_code, unreachable_pub)]
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use wirespan_engine::api::*;
 use wirespan_engine::{
-    Both, Config, ConnectionId, Engine, Exchange, Layer, Nanos, Opening, Registry, Roles, Side,
-    Sink, Start,
+    Address, Both, Config, ConnectionId, Engine, Exchange, Layer, Nanos, Opening, Registry, Roles,
+    Side, Sink, Start,
 };
 
 pub struct Line;
@@ -178,7 +177,7 @@ pub struct Seen {
     pub ttfb: Option<u64>,
     pub bytes: (u64, u64),
     pub flags: String,
-    pub server: SocketAddr,
+    pub server: Address,
     pub side: Side,
 }
 
@@ -221,12 +220,12 @@ pub struct Rig {
     pub now: u64,
 }
 
-pub fn client() -> SocketAddr {
-    "10.0.0.1:50000".parse().unwrap()
+pub fn client() -> Address {
+    ([10, 0, 0, 1], 50_000).into()
 }
 
-pub fn server() -> SocketAddr {
-    "10.0.0.2:7777".parse().unwrap()
+pub fn server() -> Address {
+    ([10, 0, 0, 2], 7_777).into()
 }
 
 impl Rig {

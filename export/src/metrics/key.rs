@@ -9,7 +9,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use wirespan_engine::{Exchange, Side};
+use wirespan_engine::{Address, Exchange, Side};
 
 use crate::semconv::{Facts, Instrument, Label};
 
@@ -58,15 +58,20 @@ impl KeyWriter {
         self.begin(Instrument::Edge, facts.service);
         match exchange.side {
             Side::Client if named => self.text(Label::EdgeClient, facts.service),
-            _ => self.address(Label::EdgeClient, ADDRESS, exchange.client.ip()),
+            _ => match exchange.client {
+                Address::Inet(socket) => self.address(Label::EdgeClient, ADDRESS, socket.ip()),
+                Address::Unix(_) => self.text(Label::EdgeClient, &exchange.client.to_string()),
+            },
         }
         match exchange.side {
             Side::Server if named => self.text(Label::EdgeServer, facts.service),
-            _ => {
-                self.address(Label::EdgeServer, SOCKET, exchange.server.ip());
-                let port = exchange.server.port();
-                self.0.extend_from_slice(&port.to_be_bytes());
-            }
+            _ => match exchange.server {
+                Address::Inet(socket) => {
+                    self.address(Label::EdgeServer, SOCKET, socket.ip());
+                    self.0.extend_from_slice(&socket.port().to_be_bytes());
+                }
+                Address::Unix(_) => self.text(Label::EdgeServer, &exchange.server.to_string()),
+            },
         }
         self.text(Label::NetworkProtocolName, exchange.protocol.0);
         self.text(Label::Side, exchange.side.name());
@@ -130,20 +135,23 @@ impl KeyWriter {
     fn server_by_name(&mut self, facts: &Facts<'_>) {
         match facts.host {
             Some(host) => self.text(Label::ServerAddress, host),
-            None => self.address(Label::ServerAddress, ADDRESS, facts.server.ip()),
+            None => self.host(Label::ServerAddress, &facts.server),
         }
-        let port = facts.port.unwrap_or_else(|| facts.server.port().into());
-        self.integer(Label::ServerPort, port);
+        if let Some(port) = facts.port.or(facts.server.port().map(i64::from)) {
+            self.integer(Label::ServerPort, port);
+        }
     }
 
     fn server_on_the_network(&mut self, facts: &Facts<'_>) {
         let port = facts.server.port();
-        self.address(Label::ServerAddress, ADDRESS, facts.server.ip());
-        if facts.default_port() != Some(port) {
+        self.host(Label::ServerAddress, &facts.server);
+        if let Some(port) = port.filter(|_| facts.default_port() != port) {
             self.integer(Label::ServerPort, port.into());
         }
-        self.address(Label::NetworkPeerAddress, ADDRESS, facts.server.ip());
-        self.integer(Label::NetworkPeerPort, port.into());
+        self.host(Label::NetworkPeerAddress, &facts.server);
+        if let Some(port) = port {
+            self.integer(Label::NetworkPeerPort, port.into());
+        }
     }
 
     fn begin(&mut self, instrument: Instrument, service: &str) {
@@ -171,6 +179,15 @@ impl KeyWriter {
         let [a, b, c, d, e, f, g, h] = value.to_be_bytes();
         self.0
             .extend_from_slice(&[label as u8, INTEGER, a, b, c, d, e, f, g, h]);
+    }
+
+    /// A peer's address without its port; the name of a Unix socket, if it has one.
+    fn host(&mut self, label: Label, address: &Address) {
+        match address {
+            Address::Inet(socket) => self.address(label, ADDRESS, socket.ip()),
+            Address::Unix(name) if name.is_none() => {}
+            Address::Unix(name) => self.text(label, &name.to_string()),
+        }
     }
 
     fn address(&mut self, label: Label, kind: u8, address: IpAddr) {

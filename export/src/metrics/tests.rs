@@ -5,7 +5,7 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 
 use wirespan_engine::api::{Flags, Outcome};
-use wirespan_engine::{Exchange, Side};
+use wirespan_engine::{Address, Exchange, Side, UnixName};
 
 use super::*;
 use crate::fixture::with_exchange;
@@ -51,7 +51,7 @@ fn record(metrics: &Metrics, cases: &[Case]) {
     with_exchange(|mut exchange| {
         exchange.side = Side::Client;
         for case in cases {
-            exchange.server.set_port(1_000 + case.host);
+            exchange.server = ([10, 0, 0, 2], 1_000 + case.host).into();
             exchange.duration = case.nanos;
             exchange.outcome = case.outcome;
             let mut route = String::new();
@@ -224,7 +224,7 @@ fn beyond_the_bound_every_exchange_is_counted_in_the_overflow_series() {
                 let mut scratch = Scratch::default();
                 exchange.side = Side::Client;
                 for i in (0..50_000_u16).filter(|i| i % 4 == thread) {
-                    exchange.server.set_port(i);
+                    exchange.server = ([10, 0, 0, 2], i).into();
                     let mut route = String::new();
                     let facts = Facts::of(&exchange, &routes, &mut route);
                     metrics.record(&exchange, &facts, None, &mut scratch);
@@ -298,4 +298,23 @@ fn an_edge_has_the_calls_of_its_two_ends_and_those_that_failed() {
     };
     assert_eq!((&*edge.client, &*edge.server), ("10.0.0.1", "10.0.0.2:80"));
     assert_eq!((edge.count, edge.errors), (3, 2));
+}
+
+#[test]
+fn an_edge_to_a_unix_socket_ends_at_its_name() {
+    let metrics = Metrics::default();
+    let routes = Routes::default();
+    let mut scratch = Scratch::default();
+    with_exchange(|mut exchange| {
+        let unix = |name: &[u8]| Address::Unix(UnixName::new(name));
+        (exchange.client, exchange.server) = (unix(b""), unix(b"\0name"));
+        let mut route = String::new();
+        let facts = Facts::of(&exchange, &routes, &mut route);
+        metrics.record(&exchange, &facts, None, &mut scratch);
+    });
+    let edges = edges(&metrics.snapshot());
+    let [edge] = &edges[..] else {
+        panic!("one edge: {edges:?}");
+    };
+    assert_eq!((&*edge.client, &*edge.server), ("unix:", "unix:@name"));
 }

@@ -1,9 +1,7 @@
 //! An exchange by the words of the conventions.
 
-use std::net::SocketAddr;
-
 use wirespan_engine::api::{Flags, Outcome, Value};
-use wirespan_engine::{Exchange, Side};
+use wirespan_engine::{Address, Exchange, Side};
 
 use super::{Instrument, Kind, RouteSource, Routes};
 
@@ -64,8 +62,8 @@ pub struct Facts<'a> {
     pub request_body: Option<i64>,
     /// `http.response.body.size`
     pub response_body: Option<i64>,
-    /// The server on the network.
-    pub server: SocketAddr,
+    /// The server's socket.
+    pub server: Address,
     /// Name of the process whose socket was observed; `""` where it is not known.
     pub service: &'a str,
     /// `error.type` as the parser gave it.

@@ -1,10 +1,9 @@
 //! From an exchange to its span: name and attributes.
 
 use std::fmt::{self, Write as _};
-use std::net::SocketAddr;
 
 use wirespan_engine::api::{Flags, Value};
-use wirespan_engine::{Exchange, Nanos};
+use wirespan_engine::{Address, Exchange, Nanos};
 
 use super::{Ids, Span, Stored};
 use crate::semconv::{Facts, Instrument, Kind};
@@ -110,10 +109,10 @@ impl Span {
             Kind::Client => (exchange.server, false),
         };
         if own_client && facts.is_http() && !self.has("client.address") {
-            self.write("client.address", format_args!("{}", peer.ip()));
+            self.host("client.address", &peer);
         }
         self.server(facts);
-        self.peer(peer);
+        self.peer(&peer);
         if let Some(error) = facts.error_type {
             self.text("error.type", error);
         }
@@ -143,20 +142,33 @@ impl Span {
         let port = facts.server.port();
         let database = facts.db_system.is_some();
         if facts.address_is_unnamed() && (facts.kind == Kind::Client || database) {
-            self.write("server.address", format_args!("{}", facts.server.ip()));
+            self.host("server.address", &facts.server);
         }
         let needed = match facts.instrument {
             Instrument::HttpClient => facts.port.is_none(),
-            _ => database && facts.default_port() != Some(port),
+            _ => database && facts.default_port() != port,
         };
-        if needed {
+        if let Some(port) = port.filter(|_| needed) {
             self.integer("server.port", port.into());
         }
     }
 
-    fn peer(&mut self, peer: SocketAddr) {
-        self.write("network.peer.address", format_args!("{}", peer.ip()));
-        self.integer("network.peer.port", peer.port().into());
+    fn peer(&mut self, peer: &Address) {
+        self.host("network.peer.address", peer);
+        match peer.port() {
+            Some(port) => self.integer("network.peer.port", port.into()),
+            // The conventions take anything else for granted.
+            None => self.text("network.transport", "unix"),
+        }
+    }
+
+    /// An address without its port; the name of a Unix socket, if it has one.
+    fn host(&mut self, key: &'static str, address: &Address) {
+        match address {
+            Address::Inet(socket) => self.write(key, socket.ip()),
+            Address::Unix(name) if name.is_none() => {}
+            Address::Unix(name) => self.write(key, name),
+        }
     }
 
     fn has(&self, wanted: &str) -> bool {
@@ -197,7 +209,11 @@ impl fmt::Display for Url<'_> {
         match facts.host {
             Some(host) if host.contains(':') => write!(f, "[{host}]")?,
             Some(host) => f.write_str(host)?,
-            None => write!(f, "{}", facts.server)?,
+            None => match facts.server {
+                Address::Inet(socket) => write!(f, "{socket}")?,
+                // As nginx writes it: the colon shows where the path ends.
+                Address::Unix(name) => write!(f, "unix:{name}:")?,
+            },
         }
         if let (Some(_), Some(port)) = (facts.host, facts.port) {
             write!(f, ":{port}")?;

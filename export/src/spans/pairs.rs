@@ -3,10 +3,9 @@
 
 use std::collections::VecDeque;
 use std::hash::BuildHasher as _;
-use std::net::SocketAddr;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
-use wirespan_engine::{Exchange, Nanos, Side};
+use wirespan_engine::{Address, Exchange, Nanos, Side};
 
 use super::Ids;
 use crate::ids;
@@ -20,8 +19,8 @@ const APART: u64 = 1_000_000_000;
 /// What both ends of an exchange have in common.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 struct Flow {
-    client: SocketAddr,
-    server: SocketAddr,
+    client: Address,
+    server: Address,
     offset: u64,
 }
 
@@ -63,7 +62,7 @@ impl Pairs {
         let (client, server) = (word(3).to_be_bytes(), word(4).to_be_bytes());
         // The server is usually done first. Where the client must be on this machine its end
         // follows, and it is known what its span will be called.
-        let local = exchange.client.ip() == exchange.server.ip();
+        let local = exchange.client.is_beside(&exchange.server);
         let parent = (other_end.is_some() || local).then_some(client);
         let (span_id, parent_span_id) = match (exchange.side, kind) {
             (Side::Server, _) => (server, parent),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use wirespan_engine::api::{Attr, Outcome, TraceContext, keys};
-use wirespan_engine::{Exchange, Nanos, Process};
+use wirespan_engine::{Address, Exchange, Nanos, Process, UnixName};
 
 use super::*;
 use crate::fixture::{b3, w3c, with_exchange_of};
@@ -118,11 +118,41 @@ fn names_are_those_of_the_conventions() {
 }
 
 #[test]
+fn a_unix_socket_has_a_name_and_no_port() {
+    let unix = |name: &[u8]| Address::Unix(UnixName::new(name));
+    const REDIS: &[Attr<'static>] = &[keys::DB_SYSTEM_NAME.of("redis")];
+    let span = |protocol, attrs, side| {
+        shown(protocol, attrs, |exchange| {
+            exchange.side = side;
+            (exchange.client, exchange.server) = (unix(b""), unix(b"/run/redis.sock"));
+        })
+    };
+    let client = span("redis", REDIS, Side::Client).attributes;
+    assert_eq!(client["server.address"], "/run/redis.sock");
+    assert_eq!(client["network.peer.address"], "/run/redis.sock");
+    assert_eq!(client["network.transport"], "unix");
+    let server = span("http", REQUEST, Side::Server).attributes;
+    assert_eq!(server["network.transport"], "unix");
+    for (span, key) in [
+        (&client, "server.port"),
+        (&client, "network.peer.port"),
+        // The client has no name.
+        (&server, "network.peer.address"),
+        (&server, "client.address"),
+        (&server, "network.peer.port"),
+    ] {
+        assert_eq!(span.get(key), None, "{key}");
+    }
+}
+
+#[test]
 fn a_call_never_has_the_address_of_a_socket_as_its_server() {
     let span = shown("grpc", &[], |exchange| exchange.side = Side::Client);
     assert_eq!(span.attributes.get("server.address"), None);
     const REDIS: &[Attr<'static>] = &[keys::DB_SYSTEM_NAME.of("redis")];
-    let span = shown("redis", REDIS, |exchange| exchange.server.set_port(6379));
+    let span = shown("redis", REDIS, |exchange| {
+        exchange.server = ([10, 0, 0, 2], 6379).into();
+    });
     assert_eq!(span.attributes["server.address"], "10.0.0.2");
     assert_eq!(span.attributes.get("server.port"), None, "the default port");
 }
@@ -212,7 +242,7 @@ fn both_ends_of_a_connection_meet_in_one_trace_without_any_header() {
     with_exchange_of("http", REQUEST, |mut exchange| {
         let mut spans = Spans::new(Options::default());
         let start = exchange.start;
-        exchange.client.set_ip(exchange.server.ip());
+        exchange.client = ([10, 0, 0, 2], 40_000).into();
         let mut end = |side, offset, start| {
             (exchange.side, exchange.offset, exchange.start) = (side, offset, start);
             observe(&mut spans, &exchange).expect("a span").ids

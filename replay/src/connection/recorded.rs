@@ -34,11 +34,13 @@ impl<Id: Copy> Connection<Id> {
         streams: &mut S,
     ) -> Self {
         let (client, server) = segment.peers();
+        let made = || [client, server].map(|peer| peer.socket().into());
+        let [client, server] = introduction.peers.as_deref().copied().unwrap_or_else(made);
         let (side, layer) = segment.observed();
         let opening = Opening {
             number: at.packet,
-            client: introduction.both.unwrap_or(client.socket()),
-            server: introduction.both.unwrap_or(server.socket()),
+            client,
+            server,
             roles: introduction.roles,
             start: introduction.start,
             side,

@@ -10,9 +10,10 @@ mod output;
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
 use wirespan_engine::api::Direction;
-use wirespan_engine::{Both, Close, Nanos, Opening, Process, Start};
+use wirespan_engine::{Address, Both, Close, Nanos, Opening, Process, Start};
 
 use crate::ip::LARGEST_LOSS;
 use crate::label::{Introduction, Lane, Note};
@@ -102,20 +103,20 @@ impl<W: Write> StreamWriter<W> {
         }
     }
 
-    /// Introduces a connection. IPv4 addresses in IPv6 are written as IPv4; peers with the same
-    /// address and port get made-up ones, and the true one stands in a comment.
+    /// Introduces a connection. IPv4 addresses in IPv6 are written as IPv4; Unix sockets, and peers
+    /// with the same address and port, get made-up ones, and the true ones stand in a comment.
     ///
     /// Of one side and layer, at most 255 connections with the same addresses may be open at once;
     /// what is beyond is left out and counted.
     pub fn open(&mut self, opening: &Opening, time: Nanos) -> StreamId {
         let id = StreamId(self.count);
         self.count += 1;
-        let [client, server] = [opening.client, opening.server]
-            .map(|peer| SocketAddr::new(peer.ip().to_canonical(), peer.port()));
-        let both = (client == server).then_some(client);
-        let (client, server) = match both {
-            None => (client, server),
-            Some(_) => made_up(id),
+        let peers = [opening.client, opening.server].map(canonical);
+        let (told, (client, server)) = match peers {
+            [Address::Inet(client), Address::Inet(server)] if client != server => {
+                (None, (client, server))
+            }
+            _ => (Some(Arc::new(peers)), made_up(id)),
         };
         let Some(lane) = self.lane(opening, [client.min(server), client.max(server)]) else {
             self.left_out += 1;
@@ -142,7 +143,7 @@ impl<W: Write> StreamWriter<W> {
             start: opening.start,
             roles: opening.roles,
             process: opening.process,
-            both,
+            peers: told,
         });
         let (there, back) = (Direction::ToServer, Direction::ToClient);
         let segment = |dir, control| connection.segment(dir, connection.next(dir), control);
@@ -335,7 +336,7 @@ impl<W: Write> StreamWriter<W> {
         let mut from = offset;
         while from < end {
             let to = end.min(from.saturating_add(u64::from(LARGEST_LOSS)));
-            self.stretch(id, dir, (from, to), &[], time, note);
+            self.stretch(id, dir, (from, to), &[], time, note.clone());
             from = to;
         }
     }
@@ -401,8 +402,16 @@ impl<W: Write> StreamWriter<W> {
     }
 }
 
-/// Addresses for a connection whose peers have the same one: those of a loopback interface, with a
-/// port that no TCP connection has.
+/// An address as a packet has it.
+fn canonical(address: Address) -> Address {
+    match address {
+        Address::Inet(socket) => (socket.ip().to_canonical(), socket.port()).into(),
+        Address::Unix(_) => address,
+    }
+}
+
+/// Addresses for a connection whose peers have none, or the same one: those of a loopback interface,
+/// with a port that no TCP connection has.
 fn made_up(StreamId(id): StreamId) -> (SocketAddr, SocketAddr) {
     let [.., a, b, c] = id.to_be_bytes();
     let client = Ipv4Addr::new(127, a, b, c);

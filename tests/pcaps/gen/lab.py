@@ -179,7 +179,8 @@ class Lab:
                  "GRANT pg_signal_backend TO joe;", "CREATE DATABASE shop OWNER joe;"]
         subprocess.run([programs / "postgres", "--single", "-D", data, "postgres"], check=True,
                        input="\n".join(setup), text=True, stderr=subprocess.DEVNULL, **as_user)
-        (data / "pg_hba.conf").write_text("host all,replication admin 127.0.0.1/32 trust\n"
+        (data / "pg_hba.conf").write_text("local all admin trust\n"
+                                          "host all,replication admin 127.0.0.1/32 trust\n"
                                           "host all all 127.0.0.1/32 scram-sha-256\n")
         self.start([programs / "postgres", "-D", data, "-p", str(POSTGRES_PORT), "-h", "127.0.0.1",
                     "-k", "", "-F", "-c", "logging_collector=off", "-c", "jit=off", *options],

@@ -26,8 +26,8 @@ fn asks(board: &mut Board, service: &str, path: &str, status: u16, second: u64, 
     let mut engine = Engine::new(Arc::new(registry.expect("one name")), Config::default());
     let opening = Opening {
         number: 0,
-        client: "10.0.0.1:40000".parse().expect("an address"),
-        server: "10.0.0.2:80".parse().expect("an address"),
+        client: ([10, 0, 0, 1], 40_000).into(),
+        server: ([10, 0, 0, 2], 80).into(),
         roles: Roles::Known,
         start: Start::Beginning,
         side: Side::Server,

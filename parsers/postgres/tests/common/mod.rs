@@ -1,7 +1,7 @@
 //! Messages, and a connection that is played to an engine.
 #![allow(missing_docs, dead_code, unreachable_pub)]
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use wirespan_engine::api::{Direction, Redaction};
@@ -207,8 +207,8 @@ impl Talk {
         let mut records = Records::default();
         let opening = Opening {
             number: 0,
-            client: SocketAddr::from((Ipv4Addr::LOCALHOST, 40_000)),
-            server: SocketAddr::from((Ipv4Addr::LOCALHOST, 5_432)),
+            client: (Ipv4Addr::LOCALHOST, 40_000).into(),
+            server: (Ipv4Addr::LOCALHOST, 5_432).into(),
             roles: Roles::Known,
             start,
             side: Side::Wire,
