@@ -61,6 +61,8 @@ pub struct Live {
     clock: Clock,
     waiter: Waiter,
     sleep: Duration,
+    /// See [`Live::set_pause`].
+    pause: Duration,
     last_tick: u64,
     last_sweep: u64,
     /// When the filters were last changed.
@@ -111,6 +113,7 @@ impl Live {
             clock: Clock::new(),
             waiter,
             sleep: BUSY_SLEEP,
+            pause: Duration::ZERO,
             last_tick: 0,
             last_sweep: 0,
             filtered: 0,
@@ -147,9 +150,9 @@ impl Live {
         self.waiter.wait(self.sleep).map_err(Error::Wait)?;
         let read = self.read(sink, tap);
         self.sleep = match read {
-            0 => (self.sleep * 2).min(IDLE_SLEEP),
+            0 => (self.sleep * 2).min(IDLE_SLEEP.max(self.pause)),
             BATCH => Duration::ZERO,
-            _ => BUSY_SLEEP,
+            _ => BUSY_SLEEP.max(self.pause),
         };
         self.feed.wish(&mut self.kernel.tables, &self.engine);
         let now = Clock::monotonic();
@@ -205,6 +208,12 @@ impl Live {
     /// [`MAX_CALL_BYTES`]: crate::MAX_CALL_BYTES
     pub fn set_call_bytes(&mut self, bytes: u32) -> Result<(), Error> {
         self.kernel.set_call_bytes(bytes)
+    }
+
+    /// Lets events wait for this long, unless the buffer fills: fewer looks at it cost less. What is read later
+    /// is granted later, too, so that more of a long stream may be missing where it is needed.
+    pub fn set_pause(&mut self, pause: Duration) {
+        self.pause = pause;
     }
 
     /// Takes no more events, reads what is left, and ends all connections. Programs are detached

@@ -16,6 +16,7 @@ use super::tree::Config;
 use super::values::Level;
 use crate::cli;
 use crate::filter::{Filter, Network};
+use crate::node::Budget;
 use crate::signals::Signals;
 use crate::units::Duration;
 
@@ -31,6 +32,7 @@ pub(crate) struct Running {
     pub(crate) routes: Arc<Routes>,
     pub(crate) spans: spans::Options,
     pub(crate) level: Level,
+    pub(crate) budget: Budget,
 }
 
 /// What cannot be seen from one key alone.
@@ -93,6 +95,10 @@ impl Running {
             routes: routes(config),
             spans: span_options(config, &exporting(sources, effective)?),
             level: config.log.level,
+            budget: Budget {
+                processors: config.budget.processors,
+                memory: config.budget.memory.map(|mib| u64::from(mib) << 20),
+            },
         })
     }
 }

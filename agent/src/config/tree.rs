@@ -33,6 +33,8 @@ pub(crate) struct Config {
     pub(crate) otlp: Otlp,
     /// What is said of the observed services.
     pub(crate) resource: ResourceKeys,
+    /// What the agent may use. Above it, it does without detail, never without counts.
+    pub(crate) budget: BudgetKeys,
     /// What the agent says of itself.
     pub(crate) log: Log,
     /// How the agent ends.
@@ -319,6 +321,19 @@ pub(crate) struct ResourceKeys {
     /// Attributes of their resources, such as `deployment.environment.name`.
     #[schemars(extend("x-env" = "OTEL_RESOURCE_ATTRIBUTES"))]
     pub(crate) attributes: BTreeMap<String, Setting>,
+}
+
+/// What the agent may use.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct BudgetKeys {
+    /// Processors: `0.5` is half the time of one. Without a bound where nothing is said.
+    #[serde(deserialize_with = "values::processors")]
+    #[schemars(range(min = 0), extend("x-reload" = true))]
+    pub(crate) processors: Option<f64>,
+    /// Resident memory in MiB. Without a bound where nothing is said.
+    #[schemars(range(min = 1), extend("x-reload" = true))]
+    pub(crate) memory: Option<u32>,
 }
 
 /// What the agent says of itself.

@@ -160,6 +160,20 @@ pub(crate) fn share<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error>
     }
 }
 
+pub(crate) fn processors<'de, D: Deserializer<'de>>(from: D) -> Result<Option<f64>, D::Error> {
+    let number = Option::<f64>::deserialize(from)?;
+    match number {
+        Some(number) if number <= 0.0 || !number.is_finite() => {
+            let found = Unexpected::Float(number);
+            Err(D::Error::invalid_value(
+                found,
+                &"a number above 0, such as 0.5",
+            ))
+        }
+        number => Ok(number),
+    }
+}
+
 /// An address and port, or `none`.
 pub(crate) fn address_or_none<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     let text = String::deserialize(from)?;

@@ -1,7 +1,9 @@
 //! `wirespan agent`: live traffic to metrics and spans, until stopped.
 
 mod control;
+mod governor;
 mod log;
+mod own;
 mod status;
 mod watch;
 
@@ -15,6 +17,8 @@ use wirespan_capture::{HookSet, Live, Options};
 use wirespan_engine::{Exchange, Nanos, Registry, Sink};
 use wirespan_export::metrics::Metrics;
 use wirespan_export::observe::Observer;
+use wirespan_export::semconv::Routes;
+use wirespan_export::spans;
 use wirespan_telemetry::{Config as Exporting, Exporter, Queue, Scrape};
 
 use crate::cli::AgentArgs;
@@ -25,7 +29,10 @@ use crate::filter::Filter;
 use crate::live;
 use crate::terminal::Terminal;
 use control::{Control, Order, Orders};
+pub(crate) use governor::Budget;
+use governor::{Governor, Step, Usage};
 use log::Log;
+use own::Own;
 use status::{Status, Vitals};
 use watch::{Seen, Watch};
 
@@ -157,6 +164,26 @@ struct Agent {
     log: Log,
     /// What is left when it ends is sent for at most this long.
     flush: Duration,
+    governor: Governor,
+    /// What the configuration says, of which the governor may do less.
+    asked: Asked,
+}
+
+/// What the governor may do less of.
+struct Asked {
+    call_bytes: u32,
+    routes: Arc<Routes>,
+    spans: spans::Options,
+}
+
+impl Asked {
+    fn of(running: &Running) -> Self {
+        Self {
+            call_bytes: running.call_bytes,
+            routes: Arc::clone(&running.routes),
+            spans: running.spans,
+        }
+    }
 }
 
 /// Takes exchanges of the engine.
@@ -211,6 +238,8 @@ impl Agent {
             exporter,
             log,
             flush: Duration::from_nanos(plan.config().stop.flush.0),
+            governor: Governor::new(plan.running.budget),
+            asked: Asked::of(&plan.running),
         })
     }
 
@@ -225,6 +254,7 @@ impl Agent {
         let limit = args.duration.map(|limit| Duration::from_nanos(limit.0));
         let until = limit.map(|limit| Instant::now() + limit);
         let mut next_look = Instant::now();
+        let mut looked = (Own::read(), Instant::now());
         let mut failed = None;
         while !stop.load(Ordering::Relaxed) && until.is_none_or(|until| Instant::now() < until) {
             if let Err(error) = live.poll(&mut self.recorder, &mut ()) {
@@ -237,11 +267,13 @@ impl Agent {
             if Instant::now() >= next_look {
                 next_look = Instant::now() + LOOK;
                 self.metrics.expire(live.now());
+                self.govern(&mut looked, &mut live);
                 self.status.set(Vitals {
                     ledger: *live.ledger(),
                     losses: live.losses(),
                     stats: live.stats(),
                     spans: self.recorder.observer.span_counts(),
+                    level: self.governor.level(),
                 });
             }
         }
@@ -252,6 +284,7 @@ impl Agent {
             losses: finished.losses,
             stats: finished.stats.clone(),
             spans: self.recorder.observer.span_counts(),
+            level: self.governor.level(),
         });
         let counts = Arc::clone(self.exporter.counts());
         self.exporter.stop(self.flush);
@@ -275,13 +308,59 @@ impl Agent {
     /// Goes on with another configuration, as far as it can change.
     fn apply(&mut self, running: Running, live: &mut Live) -> Result<(), wirespan_capture::Error> {
         live.set_filters(&running.filters, &mut self.recorder, &mut ())?;
-        live.set_call_bytes(running.call_bytes)?;
+        self.asked = Asked::of(&running);
+        self.governor.set(running.budget);
+        self.measure(live)?;
         self.recorder.filter = running.filter;
-        self.recorder
-            .observer
-            .configure(running.routes, running.spans);
         self.log.set(running.level);
         Ok(())
+    }
+
+    /// Compares what the agent uses with its budget, and goes on accordingly.
+    fn govern(&mut self, looked: &mut (Option<Own>, Instant), live: &mut Live) {
+        let (own, at) = (Own::read(), Instant::now());
+        let (before, since) = std::mem::replace(looked, (own, at));
+        let (Some(own), Some(before)) = (own, before) else {
+            return;
+        };
+        let usage = Usage {
+            processors: (own.seconds() - before.seconds()) / (at - since).as_secs_f64(),
+            memory: own.resident,
+        };
+        let Some(step) = self.governor.look(usage) else {
+            return;
+        };
+        let uses = format!(
+            "{:.2} processors and {} MiB are in use",
+            usage.processors,
+            usage.memory >> 20
+        );
+        match step {
+            Step::Down(of) => self.log.warn(&format!(
+                "budget of {}: {uses}; one step less is done",
+                of.name()
+            )),
+            Step::Up => self.log.info(&format!("budget: {uses}; one step more is done")),
+            Step::Exhausted(of) => self.log.warn(&format!(
+                "budget of {}: {uses}, and nothing is left to do without; observe less (observe.…) or \
+                 raise it",
+                of.name()
+            )),
+        }
+        if let Err(error) = self.measure(live) {
+            self.log.warn(&format!("budget: {error}"));
+        }
+    }
+
+    /// Does what the configuration says, as far as the governor allows.
+    fn measure(&mut self, live: &mut Live) -> Result<(), wirespan_capture::Error> {
+        let measures = self.governor.measures();
+        live.set_pause(measures.pause);
+        let mut spans = self.asked.spans;
+        spans.tail.rate *= measures.spans;
+        let routes = Arc::clone(&self.asked.routes);
+        self.recorder.observer.configure(routes, spans);
+        live.set_call_bytes(self.asked.call_bytes.min(measures.call_bytes))
     }
 }
 

@@ -1,6 +1,5 @@
 //! What the agent says of itself, beside the metrics that it aggregates.
 
-use std::fs;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -12,6 +11,8 @@ use wirespan_export::spans;
 use wirespan_telemetry::{Collection, Counts, Queue, Source};
 
 use super::control::{Control, State};
+use super::governor::Level;
+use super::own::Own;
 
 /// Where metrics come from: the aggregated ones, and those of the agent itself.
 #[derive(Debug)]
@@ -30,6 +31,7 @@ pub(super) struct Vitals {
     pub(super) losses: Losses,
     pub(super) stats: Stats,
     pub(super) spans: spans::Counts,
+    pub(super) level: Level,
 }
 
 impl Status {
@@ -73,7 +75,8 @@ impl Source for Status {
             readings.extend(exports(queue, counts, &vitals.spans));
         }
         readings.extend(self.control.get().map(|control| changes(&control.state())));
-        readings.extend(process());
+        readings.extend(governor(&vitals.level));
+        readings.extend(Own::read().iter().flat_map(process));
         Collection {
             snapshot,
             readings,
@@ -281,36 +284,44 @@ fn changes(state: &State) -> Reading {
         .with("wirespan.outcome", "refused", state.refused as f64)
 }
 
-/// CPU time and memory, by the names that the conventions have for them. Nothing where the kernel
-/// does not tell.
-fn process() -> Vec<Reading> {
-    /// `USER_HZ`, which is the same on every Linux.
-    const TICKS: f64 = 100.0;
-    const KIB: f64 = 1024.0;
-    let mut readings = Vec::new();
-    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    // The second field is the name in parentheses, which may hold anything.
-    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
-    let field = |n: usize| {
-        fields
-            .split_whitespace()
-            .nth(n)
-            .and_then(|f| f.parse::<f64>().ok())
-    };
-    if let (Some(user), Some(system)) = (field(11), field(12)) {
-        let time = Reading::counter("process.cpu.time", "s", "CPU time of this program.");
-        readings.push(time.with("cpu.mode", "user", user / TICKS).with(
-            "cpu.mode",
-            "system",
-            system / TICKS,
-        ));
-    }
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let resident = resident.and_then(|value| value.trim().strip_suffix("kB"));
-    if let Some(kib) = resident.and_then(|value| value.trim().parse::<f64>().ok()) {
-        let memory = Reading::gauge("process.memory.usage", "By", "Memory of this program.");
-        readings.push(memory.value(kib * KIB));
-    }
-    readings
+/// CPU time and memory, by the names that the conventions have for them.
+fn process(own: &Own) -> [Reading; 2] {
+    [
+        Reading::counter("process.cpu.time", "s", "CPU time of this program.")
+            .with("cpu.mode", "user", own.user)
+            .with("cpu.mode", "system", own.system),
+        Reading::gauge("process.memory.usage", "By", "Memory of this program.")
+            .value(own.resident as f64),
+    ]
+}
+
+fn governor(level: &Level) -> [Reading; 3] {
+    let steps = Reading::counter(
+        "wirespan.governor.steps",
+        "{step}",
+        "Steps taken to stay within the budget: down, by what was passed, and up again.",
+    );
+    let down = "down_processors";
+    [
+        Reading::gauge(
+            "wirespan.governor.level",
+            "{step}",
+            "Steps below doing all that the configuration asks for.",
+        )
+        .value(level.level as f64),
+        Reading::gauge(
+            "wirespan.governor.exhausted",
+            "1",
+            "Whether the budget is passed though nothing is left to do without.",
+        )
+        .value(f64::from(u8::from(level.exhausted))),
+        steps
+            .with("wirespan.step", down, level.steps.down_processors as f64)
+            .with(
+                "wirespan.step",
+                "down_memory",
+                level.steps.down_memory as f64,
+            )
+            .with("wirespan.step", "up", level.steps.up as f64),
+    ]
 }

@@ -11,6 +11,7 @@ mod agent;
 mod check;
 mod endurance;
 mod explain;
+mod governor;
 mod lab;
 #[path = "../otlp/receiver.rs"]
 #[allow(dead_code, reason = "another test uses the rest")]
