@@ -14,7 +14,7 @@ use crate::lab::{Lab, run};
 use crate::watch::{Folder, Watcher, capture};
 
 /// Seconds where nobody asks for more.
-const SHORT: u64 = 20;
+const SHORT: u64 = 5;
 /// Rounds without wirespan, for comparison.
 const BEFORE: usize = 5;
 
