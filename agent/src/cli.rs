@@ -24,6 +24,10 @@ const LIVE_EXIT_CODES: &str = "\
 Exit codes: 0 done; 2 wrong use; 4 this machine, or these rights, do not allow it; 5 the output \
 cannot be written.";
 
+const STATUS_EXIT_CODES: &str = "\
+Exit codes: 0 the agent answers; 2 wrong use, or no agent answers there; 5 the output cannot be \
+written.";
+
 const DOCTOR_EXIT_CODES: &str = "\
 Exit codes: 0 live capture works here, perhaps with warnings; 2 wrong use; 4 it does not; 5 the \
 output cannot be written.";
@@ -76,6 +80,9 @@ pub(crate) enum Command {
     /// service, operation and edge, with the slowest and the failed requests
     #[command(after_help = LIVE_EXIT_CODES)]
     Top(Box<TopArgs>),
+    /// Show how an agent that runs is doing: configuration, losses, queues, CPU and memory
+    #[command(after_help = STATUS_EXIT_CODES)]
+    Status(StatusArgs),
     /// Check what live capture needs of this machine and these rights, and tell what to do about
     /// what is missing. Attaches each hook set for a moment and changes nothing
     #[command(after_help = DOCTOR_EXIT_CODES)]
@@ -233,6 +240,10 @@ pub(crate) struct AgentArgs {
         env = "WIRESPAN_LISTEN"
     )]
     pub(crate) listen: String,
+    /// The Unix socket where `wirespan status` asks; none for none [default: /run/wirespan.sock, and
+    /// for other users than root wirespan.sock in $XDG_RUNTIME_DIR]
+    #[arg(long, value_name = "PATH", env = "WIRESPAN_SOCKET")]
+    pub(crate) socket: Option<String>,
     /// Forget a series when nothing was counted in it for this long
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = units::period, env = "WIRESPAN_SERIES_TTL")]
     pub(crate) series_ttl: Duration,
@@ -298,6 +309,17 @@ pub(crate) struct TopArgs {
     pub(crate) observe: Observe,
     #[command(flatten)]
     pub(crate) filter: Filter,
+}
+
+/// Which agent to ask.
+#[derive(Args, Debug)]
+pub(crate) struct StatusArgs {
+    /// Its Unix socket [default: as that of agent]
+    #[arg(long, value_name = "PATH", env = "WIRESPAN_SOCKET")]
+    pub(crate) socket: Option<PathBuf>,
+    /// Print a JSON object: wirespan.status/1
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// How to report what was found.

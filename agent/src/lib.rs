@@ -73,6 +73,7 @@ pub fn main(registry: Result<Registry, DuplicateProtocol>) -> ExitCode {
             let matches = matches.map(|(_, matches)| matches);
             config::command::run(&command, matches, &registry, &terminal)
         }
+        Command::Status(args) => node::status(&args, &terminal),
         Command::Doctor(args) => doctor::run(&args, &terminal),
         Command::Explain(args) => explain::run(&args, &registry, &terminal),
         Command::Record(args) => live::record(*args, &registry, &terminal),

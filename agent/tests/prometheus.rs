@@ -92,7 +92,7 @@ impl Page {
         let address = scrape.address();
         let config = Config::read(&|_| None, None, Wanted::Configured).expect("valid");
         let own = Arc::clone(&source) as Arc<dyn Source>;
-        let exporter = Exporter::start(&config, own, Some(scrape), |_| {});
+        let exporter = Exporter::start(&config, own, Some(scrape), None, |_| {});
         Self {
             address,
             source,

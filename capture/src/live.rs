@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use wirespan_engine::{Config, Engine, Nanos, Registry, Sink, Stats};
+use wirespan_engine::{Closed, Config, Engine, Nanos, Registry, Sink, Stats};
 
 use crate::Error;
 use crate::clock::Clock;
@@ -242,6 +242,11 @@ impl Live {
     fn detach(&mut self) {
         self.probes = None;
         self.kernel.detach();
+    }
+
+    /// The connections that the engine has open, as they stand.
+    pub fn connections(&self) -> impl Iterator<Item = Closed<'_>> {
+        self.engine.connections()
     }
 
     /// What was made of events so far.

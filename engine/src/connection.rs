@@ -401,7 +401,12 @@ impl Connection {
         }
         self.flush_counts(cx);
         add(cx.stats.closed.entry(how).or_default(), 1);
-        cx.sink.closed(&Closed {
+        cx.sink.closed(&self.summary());
+    }
+
+    /// What is told of it when it is closed, as it stands.
+    pub(crate) fn summary(&self) -> Closed<'_> {
+        Closed {
             client: self.facts.client,
             server: self.facts.server,
             side: self.facts.side,
@@ -415,6 +420,6 @@ impl Connection {
                 to_server: self.streams.to_server.pos,
                 to_client: self.streams.to_client.pos,
             },
-        });
+        }
     }
 }

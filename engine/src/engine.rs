@@ -9,7 +9,7 @@ use crate::connection::{Connection, Context};
 use crate::registry::Registry;
 use crate::stats::{Stats, add};
 use crate::table::Pool;
-use crate::types::{Close, Config, ConnectionId, Nanos, Opening, Process, Sink, Start};
+use crate::types::{Close, Closed, Config, ConnectionId, Nanos, Opening, Process, Sink, Start};
 
 /// Turns what sources see of connections into exchanges. One for each worker; nothing is shared.
 ///
@@ -256,6 +256,15 @@ impl Engine {
                 sink: out,
             },
         );
+    }
+
+    /// What would be told of each open connection if it were closed now.
+    pub fn connections(&self) -> impl Iterator<Item = Closed<'_>> {
+        let open = self
+            .slots
+            .iter()
+            .filter_map(|slot| slot.connection.as_ref());
+        open.map(|connection| connection.summary())
     }
 
     /// Lets capture time pass: gives up holes and requests that have waited too long, and reports

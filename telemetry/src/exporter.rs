@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use crate::admin::Admin;
 use crate::config::{Config, Error, Target};
 use crate::encode::{Collection, Resource, metrics_request, trace_request};
 use crate::otlp::{Answer, Request, Sender};
@@ -67,7 +68,7 @@ enum Push {
 
 impl Exporter {
     /// Starts exporting by `config`: the spans of the queue, and the metrics of `source` at each
-    /// interval; serves `scrape`, where it is given. Trouble with a backend is told to `report`,
+    /// interval; serves `scrape` and `admin`, where they are given. Trouble with a backend is told to `report`,
     /// once until it is over.
     ///
     /// # Errors
@@ -77,12 +78,13 @@ impl Exporter {
         config: &Config,
         source: Arc<dyn Source>,
         scrape: Option<Scrape>,
+        admin: Option<Admin>,
         report: impl Fn(&str) + Send + Sync + 'static,
     ) -> Result<Self, Error> {
         Self::spawn(
             config,
             source,
-            scrape,
+            (scrape, admin),
             Push::Every(config.metric_interval),
             report,
         )
@@ -99,13 +101,13 @@ impl Exporter {
         source: Arc<dyn Source>,
         report: impl Fn(&str) + Send + Sync + 'static,
     ) -> Result<Self, Error> {
-        Self::spawn(config, source, None, Push::AtTheEnd, report)
+        Self::spawn(config, source, (None, None), Push::AtTheEnd, report)
     }
 
     fn spawn(
         config: &Config,
         source: Arc<dyn Source>,
-        scrape: Option<Scrape>,
+        served: (Option<Scrape>, Option<Admin>),
         push: Push,
         report: impl Fn(&str) + Send + Sync + 'static,
     ) -> Result<Self, Error> {
@@ -141,7 +143,7 @@ impl Exporter {
             report: Box::new(report),
         };
         let name = "export".to_owned();
-        let run = move || runtime.block_on(work.run(scrape, stopping));
+        let run = move || runtime.block_on(work.run(served, stopping));
         let thread = thread::Builder::new()
             .name(name)
             .spawn(run)
@@ -190,7 +192,11 @@ struct Work {
 }
 
 impl Work {
-    async fn run(self, scrape: Option<Scrape>, stopping: watch::Receiver<Option<Instant>>) {
+    async fn run(
+        self,
+        (scrape, admin): (Option<Scrape>, Option<Admin>),
+        stopping: watch::Receiver<Option<Instant>>,
+    ) {
         let Self {
             mut traces,
             mut metrics,
@@ -213,12 +219,19 @@ impl Work {
             }
         };
         let mut until = stopping.clone();
+        let (for_scrape, for_admin) = (Arc::clone(&source), Arc::clone(&source));
+        let scraped = stopping.clone();
         let served = async {
             if let Some(scrape) = scrape {
-                scrape.serve(Arc::clone(&source), stopping).await;
+                scrape.serve(for_scrape, scraped).await;
             }
         };
-        let all = async { tokio::join!(spans, metrics, served) };
+        let administered = async {
+            if let Some(admin) = admin {
+                admin.serve(for_admin, stopping).await;
+            }
+        };
+        let all = async { tokio::join!(spans, metrics, served, administered) };
         let deadline = async {
             let deadline = until.wait_for(Option::is_some).await.ok().and_then(|d| *d);
             sleep_until(deadline.unwrap_or_else(Instant::now)).await;

@@ -11,19 +11,24 @@
 //!                               ├─▶ Sender (gRPC, HTTP) ─▶ collector
 //! Source ─▶ every interval ─────┘
 //!    └────▶ on request ─▶ scrape ─▶ Prometheus
+//! Handler ─▶ on request ─▶ admin ─▶ who runs the agent
 //! ```
 
+mod admin;
 mod config;
 mod encode;
 mod exporter;
+mod flow;
 mod native;
 mod otlp;
 mod queue;
 mod retry;
 mod scrape;
 
+pub use admin::{Admin, Answer, Answered, Doors, Handler, Request};
 pub use config::{Config, Error, Protocol, Target, Wanted, read_pairs, write_pairs};
 pub use encode::{Collection, JsonLines, Resource, metrics_request, trace_request};
 pub use exporter::{Counts, Exporter, Source};
+pub use flow::{Fed, Feeder, Flow, flow};
 pub use queue::Queue;
 pub use scrape::Scrape;

@@ -103,7 +103,7 @@ async fn connection(stream: TcpStream, source: Arc<dyn Source>) -> hyper::Result
         .await
 }
 
-fn answer(request: &Request<Incoming>, source: &dyn Source) -> Response<Full<Bytes>> {
+pub(crate) fn answer(request: &Request<Incoming>, source: &dyn Source) -> Response<Full<Bytes>> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut refused = page(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "");
         let allowed = HeaderValue::from_static("GET, HEAD");

@@ -4,7 +4,7 @@ use clap::ArgMatches;
 use clap::parser::ValueSource;
 use serde_json::{Map, Number, Value};
 
-use super::keys::{Key, Kind};
+use super::keys::{self, Key, Kind};
 
 /// Values from one kind of place, nearer to the user than those below it.
 #[derive(Clone, Debug, Default)]
@@ -82,6 +82,39 @@ impl Layer {
             layer.say(key, key.variable.clone(), value);
         }
         Ok(layer)
+    }
+
+    /// The layer with a patch put into it (RFC 7396): a key that is null is not said any more.
+    ///
+    /// # Errors
+    ///
+    /// A key that there is not, or that only counts at the start.
+    pub(crate) fn patched(&self, patch: &Value, keys: &[Key], place: &str) -> Result<Self, String> {
+        if !patch.is_object() {
+            return Err("expected an object, such as {\"filter\": {\"errors\": true}}".to_owned());
+        }
+        if let Some(message) = super::load::unknown(patch) {
+            return Err(message);
+        }
+        let mut layer = self.clone();
+        let mut said = 0;
+        for key in keys {
+            let Some(value) = keys::at(patch, &key.path) else {
+                continue;
+            };
+            said += 1;
+            if !key.reload {
+                return Err(format!("{}: counts at the start only", key.path));
+            }
+            layer.values.retain(|said| said.path != key.path);
+            if !value.is_null() {
+                layer.say(key, place.to_owned(), value.clone());
+            }
+        }
+        match said {
+            0 => Err("there is no key in it".to_owned()),
+            _ => Ok(layer),
+        }
     }
 
     fn say(&mut self, key: &Key, place: String, value: Value) {

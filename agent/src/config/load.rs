@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::document;
 use super::keys::{self, Key};
 use super::layers::Layer;
 use super::tree::Config;
@@ -135,6 +136,19 @@ impl Effective {
             .iter()
             .filter(|key| self.value(key) != before.value(key));
         changed.map(|key| key.path.clone()).collect()
+    }
+
+    /// All keys with their values and who says so; secrets are not shown.
+    pub(crate) fn told(&self, keys: &[Key]) -> Value {
+        let told = keys.iter().map(|key| {
+            let of = serde_json::json!({
+                "value": document::shown(key, self.value(key)),
+                "origin": self.origin(key),
+                "reload": key.reload,
+            });
+            (key.path.clone(), of)
+        });
+        Value::Object(told.collect())
     }
 
     /// Who has said the value of a key: a file, a variable or a flag; `default` where nobody has.

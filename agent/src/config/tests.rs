@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::CommandFactory as _;
+use serde_json::json;
 
 use super::document::{self, HIDDEN};
 use super::keys::{self, Kind};
@@ -283,6 +284,7 @@ fn every_flag_sets_its_key() {
         "--own-client-ids",
         "--otlp=http://c:4317",
         "--flush=1s",
+        "--socket=none",
     ];
     let sources = sources(None, &[], &flags);
     let effective = sources.load().expect("correct");
@@ -345,6 +347,52 @@ fn what_counts_at_the_start_only_stays_as_it_is() {
         .iter()
         .find(|key| key.path == "metrics.max_series");
     assert_eq!(next.origin(key.expect("a key")), "default");
+}
+
+#[test]
+fn a_patch_says_what_changes_until_null_takes_it_back() {
+    let sources = sources(None, &[], &["--port=80"]);
+    let patched = |layer: &Layer, patch| layer.patched(&patch, &sources.keys, "PUT");
+    let none = Layer::default();
+    let first = patched(
+        &none,
+        json!({"observe": {"ports": [443]}, "filter": {"errors": true}}),
+    );
+    let first = first.expect("correct");
+    let effective = sources.load_under(&first).expect("correct");
+    assert_eq!(
+        effective.config.observe.ports,
+        [443],
+        "it comes before flags"
+    );
+    assert!(effective.config.filter.errors);
+    let second = patched(&first, json!({"observe": {"ports": null}})).expect("correct");
+    let effective = sources.load_under(&second).expect("correct");
+    assert_eq!(effective.config.observe.ports, [80]);
+    assert!(effective.config.filter.errors, "it was not named");
+
+    for (patch, why) in [
+        (
+            json!({"observe": {"buffer": 16}}),
+            "observe.buffer: counts at the start only",
+        ),
+        (
+            json!({"observe": {"prots": []}}),
+            "did you mean observe.ports?",
+        ),
+        (json!({"observe": 5}), "no key"),
+        (json!([]), "expected an object"),
+        (json!({}), "no key"),
+    ] {
+        let refused = patched(&none, patch).expect_err(why);
+        assert!(refused.contains(why), "{refused}");
+    }
+    let wrong = patched(&none, json!({"spans": {"keep": 2}})).expect("a key");
+    let fault = sources
+        .load_under(&wrong)
+        .expect_err("no share")
+        .to_string();
+    assert!(fault.starts_with("PUT: "), "{fault}");
 }
 
 #[test]

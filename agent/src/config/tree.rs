@@ -35,6 +35,8 @@ pub(crate) struct Config {
     pub(crate) resource: ResourceKeys,
     /// What the agent may use. Above it, it does without detail, never without counts.
     pub(crate) budget: BudgetKeys,
+    /// How the agent is asked, and changed, while it runs.
+    pub(crate) admin: Admin,
     /// What the agent says of itself.
     pub(crate) log: Log,
     /// How the agent ends.
@@ -334,6 +336,23 @@ pub(crate) struct BudgetKeys {
     /// Resident memory in MiB. Without a bound where nothing is said.
     #[schemars(range(min = 1), extend("x-reload" = true))]
     pub(crate) memory: Option<u32>,
+}
+
+/// How the agent is asked, and changed, while it runs.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Admin {
+    /// The Unix socket, for the agent's user and root only; `none` for none. Otherwise
+    /// `/run/wirespan.sock`, and for other users than root `wirespan.sock` in `$XDG_RUNTIME_DIR`;
+    /// if it cannot be had there, the agent does without.
+    #[schemars(extend("x-flag" = "socket", "x-env" = "WIRESPAN_SOCKET"))]
+    pub(crate) socket: Option<String>,
+    /// An address and port for TCP as well. Only `/healthz`, `/readyz` and `/metrics` answer there
+    /// without the token.
+    #[serde(deserialize_with = "values::address")]
+    pub(crate) listen: Option<String>,
+    /// A file with the token of the TCP address; space around it does not count.
+    pub(crate) token_file: Option<String>,
 }
 
 /// What the agent says of itself.

@@ -185,6 +185,15 @@ pub(crate) fn address_or_none<'de, D: Deserializer<'de>>(from: D) -> Result<Stri
     }
 }
 
+/// An address and port, if there is one.
+pub(crate) fn address<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    let text = Option::<String>::deserialize(from)?;
+    if let Some(text) = &text {
+        parsed::<SocketAddr, _>(text)?;
+    }
+    Ok(text)
+}
+
 pub(crate) fn call_bytes<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
     let bytes = u32::deserialize(from)?;
     match bytes <= MAX_CALL_BYTES {

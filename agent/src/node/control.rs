@@ -1,9 +1,11 @@
 //! The configuration that is in effect, and how it changes while the agent runs.
 
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use serde_json::{Value, json};
 use wirespan_engine::{Nanos, Registry};
 
 use super::log::Log;
@@ -13,10 +15,15 @@ use crate::config::{Effective, Fault, Layer, Running, Sources};
 /// How long whoever wants something of the capturing thread waits for it.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Where what is said while the agent runs comes from.
+const DYNAMIC: &str = "PUT /config/dynamic";
+
 /// What the capturing thread is asked for, between two looks at the kernel's events.
 pub(super) enum Order {
     /// Goes on with these; tells whether it does.
     Apply(Box<Running>, SyncSender<Result<(), String>>),
+    /// Tells which connections are open.
+    Connections(SyncSender<Vec<Value>>),
 }
 
 /// Where orders come in.
@@ -94,6 +101,51 @@ impl Control {
         applied
     }
 
+    /// Changes what a patch (RFC 7396) says, until the agent ends; `null` gives a key back to the
+    /// file. `who` is for the log.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong. Then nothing has changed.
+    pub(super) fn patch(&self, patch: &Value, who: &str) -> Result<(), Fault> {
+        let mut inner = self.lock();
+        let keys = &inner.sources.keys;
+        let patched = inner
+            .dynamic
+            .patched(patch, keys, DYNAMIC)
+            .map_err(Fault::new);
+        let why = format!("{DYNAMIC} by {who}");
+        let applied = patched.and_then(|dynamic| {
+            let loaded = inner.sources.load_under(&dynamic)?;
+            self.apply(&mut inner, loaded, &why)?;
+            inner.dynamic = dynamic;
+            Ok(())
+        });
+        self.note(&mut inner, applied.as_ref().err(), &why);
+        applied
+    }
+
+    /// The configuration that is in effect: all keys, with who says so.
+    pub(super) fn told(&self) -> Value {
+        let inner = self.lock();
+        json!({
+            "schema": "wirespan.config/1",
+            "file": inner.sources.file,
+            "keys": inner.effective.told(&inner.sources.keys),
+        })
+    }
+
+    /// The file that is read again when it changes.
+    pub(super) fn file(&self) -> Option<PathBuf> {
+        self.lock().sources.file.clone()
+    }
+
+    /// The connections that are open, each as JSON.
+    pub(super) fn connections(&self) -> Result<Vec<Value>, Fault> {
+        let (told, answer) = sync_channel(1);
+        self.ask(Order::Connections(told), &answer)
+    }
+
     /// What became of changes so far.
     pub(super) fn state(&self) -> State {
         self.lock().state.clone()
@@ -109,7 +161,7 @@ impl Control {
             true => "nothing changed".to_owned(),
             false => changed.join(", "),
         };
-        self.log.info(&format!("configuration: {why}: {names}"));
+        self.log.audit(&format!("configuration: {why}: {names}"));
         if !at_next_start.is_empty() {
             let names = at_next_start.join(", ");
             let message = format!("configuration: {names}: takes effect at the next start only");
@@ -139,11 +191,14 @@ impl Control {
     /// Has the capturing thread go on with `running`.
     fn order(&self, running: Running) -> Result<(), Fault> {
         let (done, answer) = sync_channel(1);
+        let applied = self.ask(Order::Apply(Box::new(running), done), &answer)?;
+        applied.map_err(Fault::new)
+    }
+
+    fn ask<T>(&self, order: Order, answer: &Receiver<T>) -> Result<T, Fault> {
         let gone = || Fault::new("the agent is stopping");
-        let order = Order::Apply(Box::new(running), done);
         self.orders.send(order).map_err(|_| gone())?;
-        let answer = answer.recv_timeout(PATIENCE).map_err(|_| gone())?;
-        answer.map_err(Fault::new)
+        answer.recv_timeout(PATIENCE).map_err(|_| gone())
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

@@ -36,6 +36,11 @@ impl Log {
         self.say(Level::Info, "", message);
     }
 
+    /// What somebody did to the agent is said whatever the level.
+    pub(super) fn audit(&self, message: &str) {
+        self.say(Level::Error, "", message);
+    }
+
     fn say(&self, level: Level, kind: &str, message: &str) {
         if level as u8 <= self.level.load(Ordering::Relaxed) {
             self.terminal.note(&format!("wirespan: {kind}{message}\n"));

@@ -1,25 +1,33 @@
 //! `wirespan agent`: live traffic to metrics and spans, until stopped.
 
+mod ask;
 mod control;
+mod desk;
+mod flows;
 mod governor;
 mod log;
 mod own;
 mod status;
+mod systemd;
 mod watch;
 
+use std::fs;
+use std::path::Path;
 use std::process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use clap::ArgMatches;
+use serde_json::{Value, json};
 use wirespan_capture::{HookSet, Live, Options};
-use wirespan_engine::{Exchange, Nanos, Registry, Sink};
+use wirespan_engine::{Closed, Exchange, Nanos, Registry, Sink};
 use wirespan_export::metrics::Metrics;
 use wirespan_export::observe::Observer;
+use wirespan_export::record::RecordWriter;
 use wirespan_export::semconv::Routes;
 use wirespan_export::spans;
-use wirespan_telemetry::{Config as Exporting, Exporter, Queue, Scrape};
+use wirespan_telemetry::{Admin, Config as Exporting, Doors, Exporter, Queue, Scrape};
 
 use crate::cli::AgentArgs;
 use crate::config::{self, Config, Effective, Fault, Running, Sources};
@@ -28,12 +36,16 @@ use crate::exit::Exit;
 use crate::filter::Filter;
 use crate::live;
 use crate::terminal::Terminal;
+pub(crate) use ask::status;
 use control::{Control, Order, Orders};
+use desk::Desk;
+use flows::Flows;
 pub(crate) use governor::Budget;
 use governor::{Governor, Step, Usage};
 use log::Log;
 use own::Own;
 use status::{Status, Vitals};
+use systemd::Notify;
 use watch::{Seen, Watch};
 
 /// How often the program looks at itself, and at series that nothing was counted in.
@@ -61,6 +73,9 @@ struct Plan {
     running: Running,
     exporting: Exporting,
     scrape: Option<Scrape>,
+    doors: Option<Doors>,
+    /// Why it does without the Unix socket that it would have had.
+    no_socket: Option<String>,
 }
 
 impl Plan {
@@ -75,11 +90,14 @@ impl Plan {
                  OTEL_EXPORTER_OTLP_ENDPOINT",
             ));
         }
+        let (doors, no_socket) = doors(&effective.config.admin)?;
         Ok(Self {
             effective,
             running,
             exporting,
             scrape,
+            doors,
+            no_socket,
         })
     }
 
@@ -111,7 +129,7 @@ fn try_run(
     let wrong = |fault: Fault| (Exit::Usage, fault.to_string());
     let sources = Sources::of(args.config.as_deref(), matches).map_err(wrong)?;
     let seen = Seen::of(sources.file.as_deref());
-    let mut plan = Plan::make(&sources, registry).map_err(wrong)?;
+    let plan = Plan::make(&sources, registry).map_err(wrong)?;
     let log = Log::new(*terminal, plan.running.level);
     let stop = live::stop_flag();
     let stop = stop.map_err(|e| (Exit::Preflight, format!("cannot watch for signals: {e}")))?;
@@ -131,16 +149,21 @@ fn try_run(
     for target in targets.into_iter().flatten() {
         log.info(&format!("exporting to {}", target.endpoint));
     }
-    let scrape = plan.scrape.take();
-    let agent = Agent::start(&plan, scrape, log.clone());
-    let agent = agent.map_err(|error| (Exit::Preflight, error.to_string()))?;
+    if let Some(why) = &plan.no_socket {
+        log.warn(why);
+    }
+    if let Some(address) = plan.doors.as_ref().and_then(Doors::address) {
+        log.info(&format!("asked at http://{address}"));
+    }
     let file = sources.file.clone();
-    let (control, orders) = Control::new(sources, plan.effective, registry, log);
+    let effective = plan.effective.clone();
+    let (control, orders) = Control::new(sources, effective, registry, log.clone());
     let control = Arc::new(control);
-    agent.status.controlled(&control);
+    let agent = Agent::start(plan, live.hooks(), &control, log);
+    let agent = agent.map_err(|error| (Exit::Preflight, error.to_string()))?;
     let watch = Watch::start(file, seen, control);
     let _watch = watch.map_err(|e| (Exit::Preflight, format!("cannot watch the file: {e}")))?;
-    agent.run(live, &orders, &stop, args)
+    agent.run(live, orders, &stop, args)
 }
 
 /// The socket for Prometheus, unless there is to be none.
@@ -153,6 +176,30 @@ fn listen(address: &str) -> Result<Option<Scrape>, Fault> {
     scrape
         .map(Some)
         .map_err(|error| Fault::new(error.to_string()))
+}
+
+/// Where the agent is asked while it runs; or why not at the socket where it would be by default.
+fn doors(admin: &config::Admin) -> Result<(Option<Doors>, Option<String>), Fault> {
+    let address = admin.listen.as_ref().and_then(|text| text.parse().ok());
+    let token = admin.token_file.as_ref().map(|path| {
+        let text = fs::read_to_string(path);
+        let text = text.map_err(|e| Fault::new(format!("admin.token_file: {path}: {e}")))?;
+        match text.trim() {
+            "" => Err(Fault::new(format!("admin.token_file: {path}: it is empty"))),
+            token => Ok(token.to_owned()),
+        }
+    });
+    let token = token.transpose()?;
+    let open = |socket: Option<&Path>| Doors::open(socket, address, token.clone());
+    let wrong = |error: wirespan_telemetry::Error| Fault::new(error.to_string());
+    match (admin.socket.as_deref(), ask::default_socket()) {
+        (Some("none"), _) | (None, None) => Ok((Some(open(None).map_err(wrong)?), None)),
+        (Some(path), _) => Ok((Some(open(Some(Path::new(path))).map_err(wrong)?), None)),
+        (None, Some(path)) => match open(Some(&path)) {
+            Ok(doors) => Ok((Some(doors), None)),
+            Err(error) => Ok((Some(open(None).map_err(wrong)?), Some(error.to_string()))),
+        },
+    }
 }
 
 /// Metrics, spans and what exports them.
@@ -192,6 +239,8 @@ struct Recorder {
     observer: Observer,
     queue: Option<Arc<Queue>>,
     own_pid: u32,
+    flows: Arc<Flows>,
+    records: RecordWriter,
 }
 
 impl Sink for Recorder {
@@ -204,6 +253,7 @@ impl Sink for Recorder {
         if own || !self.filter.matches(exchange) {
             return;
         }
+        self.flows.tell(exchange, &mut self.records);
         let span = self.observer.exchange(exchange);
         if let (Some(span), Some(queue)) = (span, &self.queue) {
             queue.push(span);
@@ -213,18 +263,33 @@ impl Sink for Recorder {
 
 impl Agent {
     fn start(
-        plan: &Plan,
-        scrape: Option<Scrape>,
+        mut plan: Plan,
+        hooks: HookSet,
+        control: &Arc<Control>,
         log: Log,
     ) -> Result<Self, wirespan_telemetry::Error> {
         let signals = config::signals(plan.config(), &plan.exporting, &plan.running);
         let metrics = Arc::new(Metrics::new(signals.metrics));
-        let status = Arc::new(Status::new(Arc::clone(&metrics), wall_clock()));
+        let flows = Arc::new(Flows::default());
+        let parts = (
+            Arc::clone(&metrics),
+            Arc::clone(control),
+            Arc::clone(&flows),
+        );
+        let status = Arc::new(Status::new(parts, hooks, wall_clock()));
+        let handler = Arc::new(Desk {
+            control: Arc::clone(control),
+            status: Arc::clone(&status),
+            flows: Arc::clone(&flows),
+        });
+        let admin = plan.doors.take().map(|doors| Admin { doors, handler });
+        let scrape = plan.scrape.take();
         let source = Arc::clone(&status);
         let said = log.clone();
         let report = move |message: &str| said.warn(message);
-        let exporter = Exporter::start(&plan.exporting, source, scrape, report)?;
-        status.exports(exporter.queue(), exporter.counts());
+        let exporter = Exporter::start(&plan.exporting, source, scrape, admin, report)?;
+        let exports = plan.exporting.traces.is_some() || plan.exporting.metrics.is_some();
+        status.exports(exporter.queue(), exporter.counts(), exports);
         let queue = plan.exporting.traces.as_ref();
         Ok(Self {
             recorder: Recorder {
@@ -232,6 +297,8 @@ impl Agent {
                 observer: signals.observer_of(Arc::clone(&metrics)),
                 queue: queue.map(|_| Arc::clone(exporter.queue())),
                 own_pid: process::id(),
+                flows,
+                records: RecordWriter::default(),
             },
             metrics,
             status,
@@ -247,7 +314,7 @@ impl Agent {
     fn run(
         mut self,
         mut live: Live,
-        orders: &Orders,
+        orders: Orders,
         stop: &AtomicBool,
         args: &AgentArgs,
     ) -> Result<(), (Exit, String)> {
@@ -255,6 +322,8 @@ impl Agent {
         let until = limit.map(|limit| Instant::now() + limit);
         let mut next_look = Instant::now();
         let mut looked = (Own::read(), Instant::now());
+        let mut systemd = Notify::of_environment();
+        systemd.ready();
         let mut failed = None;
         while !stop.load(Ordering::Relaxed) && until.is_none_or(|until| Instant::now() < until) {
             if let Err(error) = live.poll(&mut self.recorder, &mut ()) {
@@ -264,6 +333,7 @@ impl Agent {
             while let Ok(order) = orders.try_recv() {
                 self.obey(order, &mut live);
             }
+            systemd.alive(Instant::now());
             if Instant::now() >= next_look {
                 next_look = Instant::now() + LOOK;
                 self.metrics.expire(live.now());
@@ -278,6 +348,9 @@ impl Agent {
             }
         }
         self.log.info("stopping");
+        systemd.stopping();
+        // Whoever waits for an answer is told at once.
+        drop(orders);
         let finished = live.finish(&mut self.recorder, &mut ());
         self.status.set(Vitals {
             ledger: finished.ledger,
@@ -286,6 +359,7 @@ impl Agent {
             spans: self.recorder.observer.span_counts(),
             level: self.governor.level(),
         });
+        self.recorder.flows.end();
         let counts = Arc::clone(self.exporter.counts());
         self.exporter.stop(self.flush);
         let left = counts.spans_given_up.load(Ordering::Relaxed);
@@ -301,6 +375,9 @@ impl Agent {
                 let applied = self.apply(*running, live);
                 // Whoever asked may have lost patience.
                 let _ = done.send(applied.map_err(|error| error.to_string()));
+            }
+            Order::Connections(told) => {
+                let _ = told.send(live.connections().map(|of| connection(&of)).collect());
             }
         }
     }
@@ -362,6 +439,21 @@ impl Agent {
         self.recorder.observer.configure(routes, spans);
         live.set_call_bytes(self.asked.call_bytes.min(measures.call_bytes))
     }
+}
+
+/// An open connection as `/connections` tells of it.
+fn connection(of: &Closed<'_>) -> Value {
+    json!({
+        "client": of.client.to_string(),
+        "server": of.server.to_string(),
+        "side": of.side.name(),
+        "process": of.process.map(|process| json!({"pid": process.pid, "name": process.name()})),
+        "protocol": of.protocol,
+        "opaque": of.opaque,
+        "exchanges": of.exchanges,
+        "request_bytes": of.bytes.to_server,
+        "response_bytes": of.bytes.to_client,
+    })
 }
 
 /// The time of day.

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use wirespan_capture::{Ledger, Losses};
+use wirespan_capture::{HookSet, Ledger, Losses};
 use wirespan_engine::{Nanos, Stats};
 use wirespan_export::honesty;
 use wirespan_export::metrics::{Metrics, Reading, Snapshot};
@@ -11,6 +11,7 @@ use wirespan_export::spans;
 use wirespan_telemetry::{Collection, Counts, Queue, Source};
 
 use super::control::{Control, State};
+use super::flows::{Flows, Followed};
 use super::governor::Level;
 use super::own::Own;
 
@@ -20,8 +21,18 @@ pub(super) struct Status {
     metrics: Arc<Metrics>,
     began: Nanos,
     vitals: Mutex<Vitals>,
-    exports: OnceLock<(Arc<Queue>, Arc<Counts>)>,
-    control: OnceLock<Arc<Control>>,
+    exports: OnceLock<Exports>,
+    control: Arc<Control>,
+    flows: Arc<Flows>,
+    hooks: HookSet,
+}
+
+/// What exports, and whether it is to export anything but on request.
+#[derive(Debug)]
+struct Exports {
+    queue: Arc<Queue>,
+    counts: Arc<Counts>,
+    pushes: bool,
 }
 
 /// Counters of capture and engine, as they stood at the latest look.
@@ -35,27 +46,55 @@ pub(super) struct Vitals {
 }
 
 impl Status {
-    pub(super) fn new(metrics: Arc<Metrics>, began: Nanos) -> Self {
+    pub(super) fn new(
+        (metrics, control, flows): (Arc<Metrics>, Arc<Control>, Arc<Flows>),
+        hooks: HookSet,
+        began: Nanos,
+    ) -> Self {
         Self {
             metrics,
             began,
             vitals: Mutex::default(),
             exports: OnceLock::new(),
-            control: OnceLock::new(),
+            control,
+            flows,
+            hooks,
+        }
+    }
+
+    /// The name of the hook set that is in use.
+    pub(super) fn hooks(&self) -> String {
+        self.hooks.to_string()
+    }
+
+    /// Whether everything works: traffic is observed, and where it is to be exported, a backend has
+    /// taken something.
+    ///
+    /// # Errors
+    ///
+    /// Why not.
+    pub(super) fn ready(&self) -> Result<(), &'static str> {
+        let Some(exports) = self.exports.get() else {
+            return Err("it is starting");
+        };
+        let counts = &exports.counts;
+        let taken = [&counts.spans_sent, &counts.metrics_sent];
+        let taken = taken.iter().any(|taken| taken.load(Ordering::Relaxed) > 0);
+        match taken || !exports.pushes {
+            true => Ok(()),
+            false => Err("nothing was exported yet"),
         }
     }
 
     /// Tells of the exporter, which needs this first.
-    pub(super) fn exports(&self, queue: &Arc<Queue>, counts: &Arc<Counts>) {
-        let both = (Arc::clone(queue), Arc::clone(counts));
+    pub(super) fn exports(&self, queue: &Arc<Queue>, counts: &Arc<Counts>, pushes: bool) {
+        let exports = Exports {
+            queue: Arc::clone(queue),
+            counts: Arc::clone(counts),
+            pushes,
+        };
         // There is one exporter: a second one would not be told of.
-        let _ = self.exports.set(both);
-    }
-
-    /// Tells of the configuration.
-    pub(super) fn controlled(&self, control: &Arc<Control>) {
-        // There is one, as above.
-        let _ = self.control.set(Arc::clone(control));
+        let _ = self.exports.set(exports);
     }
 
     pub(super) fn set(&self, vitals: Vitals) {
@@ -71,10 +110,11 @@ impl Source for Status {
         let mut readings = Vec::from(capture(&vitals.ledger, &vitals.losses));
         readings.extend(engine(&vitals.stats));
         readings.extend(series(&snapshot, self.metrics.held()));
-        if let Some((queue, counts)) = self.exports.get() {
+        if let Some(Exports { queue, counts, .. }) = self.exports.get() {
             readings.extend(exports(queue, counts, &vitals.spans));
         }
-        readings.extend(self.control.get().map(|control| changes(&control.state())));
+        readings.push(changes(&self.control.state()));
+        readings.extend(followed(self.flows.followed()));
         readings.extend(governor(&vitals.level));
         readings.extend(Own::read().iter().flat_map(process));
         Collection {
@@ -282,6 +322,25 @@ fn changes(state: &State) -> Reading {
     changes
         .with("wirespan.outcome", "applied", state.applied as f64)
         .with("wirespan.outcome", "refused", state.refused as f64)
+}
+
+fn followed(flows: Followed) -> [Reading; 2] {
+    let lines = Reading::counter(
+        "wirespan.flows.lines",
+        "{line}",
+        "Exchanges told to those who follow them, by outcome.",
+    );
+    [
+        Reading::gauge(
+            "wirespan.flows.followers",
+            "{follower}",
+            "Those who follow exchanges.",
+        )
+        .value(flows.followers as f64),
+        lines
+            .with("wirespan.outcome", "taken", flows.sent as f64)
+            .with("wirespan.outcome", "dropped", flows.dropped as f64),
+    ]
 }
 
 /// CPU time and memory, by the names that the conventions have for them.

@@ -5,6 +5,7 @@
 //! that they are skipped, and fail all the same where `WIRESPAN_LIVE` is set, as CI does. One
 //! capture runs at a time.
 
+mod admin;
 mod agent;
 #[path = "../otlp/check.rs"]
 #[allow(dead_code, reason = "another test uses the rest")]

@@ -78,7 +78,7 @@ impl Source for Nothing {
 
 fn exporter(url: &str, speaks: Speaks) -> Exporter {
     let config = config(url, speaks);
-    Exporter::start(&config, Arc::new(Nothing), None, |_| {}).expect("an exporter")
+    Exporter::start(&config, Arc::new(Nothing), None, None, |_| {}).expect("an exporter")
 }
 
 fn config(url: &str, speaks: Speaks) -> Config {

@@ -1,0 +1,335 @@
+//! An agent that is asked, and changed, while it runs.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::agent::{count, sum};
+use crate::lab::{Lab, run};
+use crate::watch::{Folder, WIRESPAN, Watcher, capture, until};
+
+const SERVER: &str = "http_server_request_duration_seconds";
+
+/// An agent with a socket and a TCP address of its own, beside nginx.
+struct Asked {
+    watcher: Watcher,
+    socket: PathBuf,
+    page: String,
+    tcp: String,
+    _folder: Folder,
+}
+
+const TOKEN: &str = "a-token-that-nobody-guesses";
+
+impl Asked {
+    fn start(name: &str, port: &str) -> Self {
+        let folder = Folder::new(name);
+        let (file, token) = (folder.file("wirespan.yaml"), folder.file("token"));
+        let socket = folder.file("wirespan.sock");
+        fs::write(&token, format!("{TOKEN}\n")).expect("written");
+        let text = format!(
+            "observe: {{ports: [{port}], tls: false, buffer: 256}}\n\
+             metrics: {{listen: '127.0.0.1:0'}}\n\
+             admin: {{socket: {}, listen: '127.0.0.1:0', token_file: {}}}\n",
+            socket.display(),
+            token.display()
+        );
+        fs::write(&file, text).expect("written");
+        let path = file.to_str().expect("UTF-8");
+        let watcher = Watcher::start(&["agent", "-c", path]);
+        let watcher = watcher.unwrap_or_else(|(status, said)| panic!("{status}: {said:?}"));
+        let page = watcher.hear("wirespan: metrics at ");
+        let tcp = watcher.hear("wirespan: asked at ");
+        let asked = Self {
+            watcher,
+            socket,
+            page,
+            tcp,
+            _folder: folder,
+        };
+        until("the socket answers", || asked.get("/healthz").0 == 200);
+        asked
+    }
+
+    /// Asks with curl; status code and body.
+    fn curl(&self, arguments: &[&str], path: &str) -> (u16, String) {
+        let socket = self.socket.to_str().expect("UTF-8");
+        curl(
+            &[&["--unix-socket", socket], arguments].concat(),
+            &format!("http://agent{path}"),
+        )
+    }
+
+    fn get(&self, path: &str) -> (u16, String) {
+        self.curl(&[], path)
+    }
+
+    fn put(&self, patch: &str) -> (u16, String) {
+        self.curl(&["-X", "PUT", "-d", patch], "/config/dynamic")
+    }
+
+    fn follow(&self) -> UnixStream {
+        let mut stream = UnixStream::connect(&self.socket).expect("connected");
+        let request = b"GET /flows?follow=1 HTTP/1.0\r\n\r\n";
+        stream.write_all(request).expect("asked");
+        stream
+            .set_read_timeout(Some(Duration::from_secs(10)))
+            .expect("set");
+        stream
+    }
+}
+
+fn curl(arguments: &[&str], url: &str) -> (u16, String) {
+    let with = ["-sS", "-w", "\n%{http_code}"];
+    let output = Command::new("curl")
+        .args(with)
+        .args(arguments)
+        .arg(url)
+        .output();
+    let text = String::from_utf8(output.expect("curl").stdout).expect("UTF-8");
+    let (body, code) = text.rsplit_once('\n').expect("a code");
+    (code.parse().expect("a number"), body.to_owned())
+}
+
+fn requests(port: &str, n: usize) {
+    let url = format!("http://127.0.0.1:{port}/api/x?[1-{n}]");
+    run("curl", &["-sS", "-o", "/dev/null", &url]);
+}
+
+#[test]
+fn an_agent_tells_how_it_is_and_changes_when_it_is_told_to() {
+    let Some(_alone) = capture() else { return };
+    let Some(lab) = Lab::start(&["nginx"]) else {
+        return;
+    };
+    let port = lab.told("nginx");
+    let agent = Asked::start("admin", port);
+    let json = |text: &str| serde_json::from_str::<Value>(text).expect("JSON");
+    assert_eq!(
+        agent.get("/readyz").0,
+        200,
+        "nothing is to be exported but on request"
+    );
+    requests(port, 10);
+    until("requests are counted", || count(&agent.page, SERVER) == 10);
+
+    let (code, body) =
+        agent.put("{\"filter\": {\"status\": [\"5xx\"]}, \"log\": {\"level\": \"warn\"}}");
+    assert_eq!(code, 200, "{body}");
+    let told = &json(&body)["keys"]["filter.status"];
+    assert_eq!(told["value"], serde_json::json!(["5xx"]));
+    assert_eq!(told["origin"], "PUT /config/dynamic");
+    let said = agent
+        .watcher
+        .hear_until(|line| line.contains("PUT /config/dynamic by user 0"));
+    assert!(
+        said.last()
+            .expect("a line")
+            .ends_with(": filter.status, log.level"),
+        "{said:?}"
+    );
+    requests(port, 10);
+    thread::sleep(Duration::from_millis(1500));
+    assert_eq!(
+        count(&agent.page, SERVER),
+        10,
+        "what succeeds is not counted"
+    );
+
+    for (patch, why) in [
+        (
+            "{\"filter\": {\"protocols\": [\"htpp\"]}}",
+            "there is no protocol htpp",
+        ),
+        (
+            "{\"observe\": {\"buffer\": 16}}",
+            "counts at the start only",
+        ),
+        (
+            "{\"observe\": {\"prots\": [1]}}",
+            "did you mean observe.ports?",
+        ),
+        (
+            "{\"observe\": {\"ports\": [\"http\"]}}",
+            "PUT /config/dynamic",
+        ),
+        ("{", "EOF"),
+    ] {
+        let (code, body) = agent.put(patch);
+        assert!(code == 400 && body.contains(why), "{patch}: {code} {body}");
+    }
+    assert_eq!(agent.put("{\"filter\": {\"status\": null}}").0, 200);
+    requests(port, 10);
+    until("requests are counted again", || {
+        count(&agent.page, SERVER) == 20
+    });
+
+    let status = json(&agent.get("/status").1);
+    assert_eq!(status["schema"], "wirespan.status/1");
+    assert_eq!(status["config"]["applied"], 2);
+    assert_eq!(
+        status["config"]["refused"], 4,
+        "a text that is no JSON is no change"
+    );
+    assert!(status["config"]["fault"].is_null());
+    assert_eq!(status["figures"]["wirespan.exchanges"]["http"], 60.0);
+    let socket = agent.socket.to_str().expect("UTF-8");
+    let shown = Command::new(WIRESPAN)
+        .args(["status", "--socket", socket])
+        .output();
+    let shown = String::from_utf8(shown.expect("wirespan").stdout).expect("UTF-8");
+    assert!(
+        shown.contains(" hooks, for ") && shown.contains(": ready\n"),
+        "{shown}"
+    );
+    assert!(shown.contains("changed 2 times, refused 4\n"), "{shown}");
+
+    let mut kept = std::net::TcpStream::connect(format!("127.0.0.1:{port}")).expect("connected");
+    kept.write_all(b"GET /api/x HTTP/1.1\r\nhost: a\r\n\r\n")
+        .expect("asked");
+    assert!(kept.read(&mut [0; 4096]).expect("an answer") > 0);
+    let ours = kept.local_addr().expect("an address").to_string();
+    until("the connection is told of", || {
+        let connections = agent.get("/connections").1;
+        let ours = connections
+            .lines()
+            .map(json)
+            .filter(|of| of["client"] == *ours);
+        let sides: Vec<_> = ours
+            .map(|of| (of["side"].clone(), of["exchanges"].clone()))
+            .collect();
+        sides.len() == 2 && sides.iter().all(|(_, exchanges)| exchanges == 1)
+    });
+    assert_eq!(agent.get("/nowhere").0, 404);
+    assert_eq!(agent.get("/flows").0, 400);
+    agent.watcher.end();
+}
+
+#[test]
+fn only_its_user_and_who_has_the_token_may_ask() {
+    let Some(_alone) = capture() else { return };
+    let Some(lab) = Lab::start(&["nginx"]) else {
+        return;
+    };
+    let agent = Asked::start("doors", lab.told("nginx"));
+    let mode = fs::metadata(&agent.socket)
+        .expect("a socket")
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o600);
+    // Even where the file would let them: another user is another user.
+    let folder = agent.socket.parent().expect("a folder");
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).expect("set");
+    fs::set_permissions(&agent.socket, fs::Permissions::from_mode(0o666)).expect("set");
+    let ask = format!(
+        "import socket; s = socket.socket(socket.AF_UNIX); s.connect({:?}); \
+         s.sendall(b'GET /healthz HTTP/1.0\\r\\n\\r\\n'); print(s.recv(4096).decode())",
+        agent.socket.display().to_string()
+    );
+    let asked = Command::new("setpriv")
+        .env("PATH", "/usr/bin:/bin")
+        .args([
+            "--reuid=65534",
+            "--regid=65534",
+            "--clear-groups",
+            "python3",
+            "-c",
+            &ask,
+        ])
+        .output()
+        .expect("setpriv");
+    let answer = String::from_utf8_lossy(&asked.stdout).into_owned();
+    assert!(
+        answer.starts_with("HTTP/1.0 403"),
+        "{answer}{:?}",
+        asked.stderr
+    );
+
+    let with = |token: &str, path: &str| {
+        let header = format!("authorization: Bearer {token}");
+        curl(&["-H", &header], &format!("{}{path}", agent.tcp)).0
+    };
+    let without = |path: &str| curl(&[], &format!("{}{path}", agent.tcp)).0;
+    for path in ["/healthz", "/readyz", "/metrics"] {
+        assert_eq!(without(path), 200, "{path}");
+    }
+    for path in [
+        "/status",
+        "/config",
+        "/connections",
+        "/edges",
+        "/flows?follow=1",
+    ] {
+        assert_eq!(without(path), 401, "{path}");
+        assert_eq!(with("another", path), 401, "{path}");
+    }
+    for path in ["/status", "/config", "/connections", "/edges"] {
+        assert_eq!(with(TOKEN, path), 200, "{path}");
+    }
+    let put = ["-X", "PUT", "-d", "{\"filter\": {\"errors\": true}}"];
+    let url = format!("{}/config/dynamic", agent.tcp);
+    assert_eq!(curl(&put, &url).0, 401);
+    assert_eq!(sum(&agent.page, "wirespan_config_changes_total"), 0);
+    let header = format!("authorization: Bearer {TOKEN}");
+    assert_eq!(curl(&[&put[..], &["-H", &header]].concat(), &url).0, 200);
+    agent.watcher.end();
+}
+
+#[test]
+fn a_slow_reader_of_flows_costs_its_own_lines_only() {
+    let Some(_alone) = capture() else { return };
+    let Some(lab) = Lab::start(&["nginx"]) else {
+        return;
+    };
+    let port = lab.told("nginx");
+    let agent = Asked::start("flows", port);
+    let slow = agent.follow();
+    let mut quick = agent.follow();
+    let reader = thread::spawn(move || {
+        let mut lines = 0;
+        let mut buffer = vec![0; 1 << 16];
+        let mut ended = Vec::new();
+        while let Ok(n @ 1..) = quick.read(&mut buffer) {
+            lines += buffer[..n].iter().filter(|byte| **byte == b'\n').count();
+            ended = buffer[..n].to_vec();
+        }
+        (lines, ended)
+    });
+    until("both follow", || {
+        sum(&agent.page, "wirespan_flows_followers") == 2
+    });
+    let url = format!("http://127.0.0.1:{port}/api/x");
+    run("ab", &["-q", "-k", "-n", "10000", "-c", "4", &url]);
+    until("all is counted", || count(&agent.page, SERVER) == 10_000);
+    thread::sleep(Duration::from_millis(1500));
+    let lost = sum(&agent.page, "wirespan_capture_lost_events_total");
+    assert_eq!(lost, 0, "nobody waits for whoever reads nothing");
+    let page = curl(&[], &agent.page).1;
+    let of = |outcome: &str| {
+        let sample = format!("wirespan_flows_lines_total{{wirespan_outcome=\"{outcome}\"}} ");
+        let value = page.lines().find_map(|line| line.strip_prefix(&*sample));
+        value
+            .and_then(|value| value.parse::<u64>().ok())
+            .expect("a number")
+    };
+    // Both ends of each request, for two who follow.
+    assert_eq!(of("taken") + of("dropped"), 40_000, "{page}");
+    assert!(
+        of("dropped") > 0,
+        "the slow one has room for about a megabyte"
+    );
+    // It ends when the agent does.
+    agent.watcher.end();
+    let (lines, last) = reader.join().expect("it read");
+    drop(slow);
+    let head = 6;
+    assert!((20_000..=20_000 + head).contains(&lines), "{lines} lines");
+    assert!(last.ends_with(b"}\n"), "whole lines");
+}
