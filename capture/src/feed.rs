@@ -8,6 +8,7 @@
 //! from the socket that carries it (`sessions.rs`).
 
 mod forgetting;
+mod joining;
 mod sessions;
 
 use std::collections::{HashMap, HashSet};

@@ -244,6 +244,11 @@ impl Live {
         self.kernel.detach();
     }
 
+    /// Introduces the connections that are open to a tap that joins them now.
+    pub fn introduce_to(&self, tap: &mut dyn Tap) {
+        self.feed.introduce_to(tap, self.now());
+    }
+
     /// The connections that the engine has open, as they stand.
     pub fn connections(&self) -> impl Iterator<Item = Closed<'_>> {
         self.engine.connections()

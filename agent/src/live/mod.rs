@@ -21,6 +21,7 @@ use crate::filter::Filter;
 use crate::pipeline::Format;
 use crate::signals::Signals;
 use crate::terminal::{Terminal, write_stdout};
+pub(crate) use record::Tape;
 use record::{Place, Recorder};
 
 /// Runs `record`: a `tail` without lines.
@@ -190,7 +191,7 @@ impl<'a> Tail<'a> {
             .map(|limit| Duration::from_nanos(limit.0));
         let watched = self.watch(&mut live, stop, limit.map(|limit| started + limit));
         let tap: &mut dyn Tap = match &mut self.recorder {
-            Some(recorder) => recorder,
+            Some(recorder) => recorder.tap(),
             None => &mut (),
         };
         let finished = live.finish(&mut self.collector, tap);
@@ -231,7 +232,7 @@ impl<'a> Tail<'a> {
         while !stop.load(Ordering::Relaxed) && until.is_none_or(|until| Instant::now() < until) {
             self.collector.at(live.now());
             let tap: &mut dyn Tap = match &mut self.recorder {
-                Some(recorder) => recorder,
+                Some(recorder) => recorder.tap(),
                 None => &mut (),
             };
             let polled = live.poll(&mut self.collector, tap);

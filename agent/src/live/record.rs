@@ -100,13 +100,43 @@ impl Write for Sink {
     }
 }
 
-/// A recording that is being written.
+/// Writes what it hears of connections as a capture file.
+pub(crate) struct Tape<W> {
+    writer: StreamWriter<W>,
+    ids: HashMap<ConnectionId, StreamId>,
+    flushed: Instant,
+}
+
+impl<W: Write> Tape<W> {
+    /// A file that begins now.
+    pub(crate) fn new(sink: W) -> Self {
+        Self {
+            writer: StreamWriter::new(sink),
+            ids: HashMap::new(),
+            flushed: Instant::now(),
+        }
+    }
+
+    /// Writes what has waited for a second. To be called often.
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
+        if self.flushed.elapsed() < FLUSH {
+            return Ok(());
+        }
+        self.flushed = Instant::now();
+        self.writer.flush()
+    }
+
+    /// Writes what is left.
+    pub(crate) fn finish(self) -> io::Result<W> {
+        self.writer.finish()
+    }
+}
+
+/// A recording that the user asked for, and is told of.
 pub(super) struct Recorder {
     place: Place,
     terminal: Terminal,
-    writer: StreamWriter<Sink>,
-    ids: HashMap<ConnectionId, StreamId>,
-    flushed: Instant,
+    tape: Tape<Sink>,
 }
 
 impl Recorder {
@@ -124,33 +154,32 @@ impl Recorder {
         Ok(Self {
             place,
             terminal,
-            writer: StreamWriter::new(sink),
-            ids: HashMap::new(),
-            flushed: Instant::now(),
+            tape: Tape::new(sink),
         })
+    }
+
+    /// What hears of connections.
+    pub(super) fn tap(&mut self) -> &mut dyn Tap {
+        &mut self.tape
     }
 
     /// Writes what has waited for a second. To be called often.
     pub(super) fn flush(&mut self) -> Result<(), Exit> {
-        if self.flushed.elapsed() < FLUSH {
-            return Ok(());
-        }
-        self.flushed = Instant::now();
-        let flushed = self.writer.flush();
+        let flushed = self.tape.flush();
         flushed.map_err(|error| failed(&self.place, &self.terminal, &error))
     }
 
     /// Writes what is left.
     pub(super) fn finish(self) -> Result<(), Exit> {
         let (place, terminal) = (self.place, self.terminal);
-        let left_out = self.writer.left_out();
+        let left_out = self.tape.writer.left_out();
         if left_out > 0 {
             terminal.note(&format!(
                 "wirespan: {left_out} connections are not in the recording: more than 255 had the \
                  same addresses at once\n"
             ));
         }
-        match self.writer.finish() {
+        match self.tape.finish() {
             Ok(_) => Ok(()),
             Err(error) => Err(failed(&place, &terminal, &error)),
         }
@@ -169,7 +198,7 @@ fn failed(place: &Place, terminal: &Terminal, error: &io::Error) -> Exit {
     exit
 }
 
-impl Tap for Recorder {
+impl<W: Write> Tap for Tape<W> {
     fn open(&mut self, id: ConnectionId, opening: &Opening, time: Nanos) {
         self.ids.insert(id, self.writer.open(opening, time));
     }

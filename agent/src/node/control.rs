@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use wirespan_engine::{Nanos, Registry};
+use wirespan_telemetry::Flow;
 
 use super::log::Log;
+use super::recording::Wanted;
 use super::wall_clock;
 use crate::config::{Effective, Fault, Layer, Running, Sources};
 
@@ -24,6 +26,8 @@ pub(super) enum Order {
     Apply(Box<Running>, SyncSender<Result<(), String>>),
     /// Tells which connections are open.
     Connections(SyncSender<Vec<Value>>),
+    /// Records, unless that is done already; gives what comes of it.
+    Record(Wanted, SyncSender<Option<Flow>>),
 }
 
 /// Where orders come in.
@@ -144,6 +148,19 @@ impl Control {
     pub(super) fn connections(&self) -> Result<Vec<Value>, Fault> {
         let (told, answer) = sync_channel(1);
         self.ask(Order::Connections(told), &answer)
+    }
+
+    /// Begins a recording; `None` while there is one. `who` is for the log.
+    pub(super) fn record(&self, wanted: Wanted, who: &str) -> Result<Option<Flow>, Fault> {
+        let (begun, answer) = sync_channel(1);
+        let body = self.ask(Order::Record(wanted, begun), &answer)?;
+        if body.is_some() {
+            let words = wanted.words();
+            let what = "all that connections carry, passwords and personal data included";
+            self.log
+                .audit(&format!("recording {words}, by {who}: {what}"));
+        }
+        Ok(body)
     }
 
     /// What became of changes so far.

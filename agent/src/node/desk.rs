@@ -7,6 +7,7 @@ use wirespan_telemetry::{Answer, Answered, Handler, Request, Source as _};
 
 use super::control::Control;
 use super::flows::Flows;
+use super::recording::Wanted;
 use super::status::Status;
 
 const JSON: &str = "application/json";
@@ -24,8 +25,10 @@ impl Handler for Desk {
         match (&*request.method, &*request.path) {
             ("GET" | "HEAD", path) => self.page(path, &request.query),
             ("PUT", "/config/dynamic") => self.change(&request),
+            ("POST", "/record") => self.record(&request),
             (_, "/config/dynamic") => Answer::line(405, "only PUT"),
-            _ => Answer::line(405, "only GET, and PUT /config/dynamic"),
+            (_, "/record") => Answer::line(405, "only POST"),
+            _ => Answer::line(405, "only GET, PUT /config/dynamic, and POST /record"),
         }
     }
 }
@@ -51,7 +54,8 @@ impl Desk {
             "/flows" => Answer::line(400, "give ?follow=1: exchanges are told as they happen"),
             _ => Answer::line(
                 404,
-                "/healthz /readyz /metrics /edges /status /config /connections /flows?follow=1",
+                "/healthz /readyz /metrics /edges /status /config /connections /flows?follow=1; \
+                 PUT /config/dynamic, POST /record",
             ),
         }
     }
@@ -75,6 +79,26 @@ impl Desk {
         match self.control.patch(&patch, &request.who) {
             Ok(()) => object(200, &self.control.told()),
             Err(fault) => object(400, &json!({ "error": fault.to_string() })),
+        }
+    }
+
+    fn record(&self, request: &Request) -> Answer {
+        let wanted = match &request.body[..] {
+            [] => Ok(Wanted::default()),
+            body => serde_json::from_slice(body),
+        };
+        let wanted = match wanted {
+            Ok(wanted) => wanted,
+            Err(error) => return object(400, &json!({ "error": error.to_string() })),
+        };
+        match self.control.record(wanted, &request.who) {
+            Ok(Some(flow)) => Answer {
+                status: 200,
+                content: "application/x-pcapng",
+                body: Answered::Flowing(flow),
+            },
+            Ok(None) => object(409, &json!({ "error": "there is a recording already" })),
+            Err(fault) => object(503, &json!({ "error": fault.to_string() })),
         }
     }
 

@@ -7,6 +7,7 @@ mod flows;
 mod governor;
 mod log;
 mod own;
+mod recording;
 mod status;
 mod systemd;
 mod watch;
@@ -20,7 +21,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use clap::ArgMatches;
 use serde_json::{Value, json};
-use wirespan_capture::{HookSet, Live, Options};
+use wirespan_capture::{HookSet, Live, Options, Tap};
 use wirespan_engine::{Closed, Exchange, Nanos, Registry, Sink};
 use wirespan_export::metrics::Metrics;
 use wirespan_export::observe::Observer;
@@ -44,6 +45,7 @@ pub(crate) use governor::Budget;
 use governor::{Governor, Step, Usage};
 use log::Log;
 use own::Own;
+use recording::Recording;
 use status::{Status, Vitals};
 use systemd::Notify;
 use watch::{Seen, Watch};
@@ -208,6 +210,7 @@ struct Agent {
     metrics: Arc<Metrics>,
     status: Arc<Status>,
     exporter: Exporter,
+    recording: Option<Recording>,
     log: Log,
     /// What is left when it ends is sent for at most this long.
     flush: Duration,
@@ -303,6 +306,7 @@ impl Agent {
             metrics,
             status,
             exporter,
+            recording: None,
             log,
             flush: Duration::from_nanos(plan.config().stop.flush.0),
             governor: Governor::new(plan.running.budget),
@@ -326,7 +330,11 @@ impl Agent {
         systemd.ready();
         let mut failed = None;
         while !stop.load(Ordering::Relaxed) && until.is_none_or(|until| Instant::now() < until) {
-            if let Err(error) = live.poll(&mut self.recorder, &mut ()) {
+            let tap: &mut dyn Tap = match &mut self.recording {
+                Some(recording) => recording.tap(),
+                None => &mut (),
+            };
+            if let Err(error) = live.poll(&mut self.recorder, tap) {
                 failed = Some((Exit::Preflight, error.to_string()));
                 break;
             }
@@ -334,6 +342,7 @@ impl Agent {
                 self.obey(order, &mut live);
             }
             systemd.alive(Instant::now());
+            self.look_at_recording(Instant::now());
             if Instant::now() >= next_look {
                 next_look = Instant::now() + LOOK;
                 self.metrics.expire(live.now());
@@ -360,6 +369,9 @@ impl Agent {
             level: self.governor.level(),
         });
         self.recorder.flows.end();
+        if let Some(recording) = self.recording.take() {
+            recording.finish();
+        }
         let counts = Arc::clone(self.exporter.counts());
         self.exporter.stop(self.flush);
         let left = counts.spans_given_up.load(Ordering::Relaxed);
@@ -376,15 +388,42 @@ impl Agent {
                 // Whoever asked may have lost patience.
                 let _ = done.send(applied.map_err(|error| error.to_string()));
             }
+            Order::Record(wanted, begun) => {
+                let body = match self.recording {
+                    Some(_) => None,
+                    None => {
+                        let (recording, body) = Recording::start(wanted, live);
+                        self.recording = Some(recording);
+                        Some(body)
+                    }
+                };
+                let _ = begun.send(body);
+            }
             Order::Connections(told) => {
                 let _ = told.send(live.connections().map(|of| connection(&of)).collect());
             }
         }
     }
 
+    /// Ends a recording whose time has come.
+    fn look_at_recording(&mut self, now: Instant) {
+        if let Some(recording) = &mut self.recording
+            && let Some(why) = recording.over(now)
+        {
+            self.log.audit(&format!("the recording has ended: {why}"));
+            if let Some(recording) = self.recording.take() {
+                recording.finish();
+            }
+        }
+    }
+
     /// Goes on with another configuration, as far as it can change.
     fn apply(&mut self, running: Running, live: &mut Live) -> Result<(), wirespan_capture::Error> {
-        live.set_filters(&running.filters, &mut self.recorder, &mut ())?;
+        let tap: &mut dyn Tap = match &mut self.recording {
+            Some(recording) => recording.tap(),
+            None => &mut (),
+        };
+        live.set_filters(&running.filters, &mut self.recorder, tap)?;
         self.asked = Asked::of(&running);
         self.governor.set(running.budget);
         self.measure(live)?;

@@ -337,3 +337,62 @@ fn a_slow_reader_of_flows_costs_its_own_lines_only() {
     assert!((20_000..=20_000 + head).contains(&lines), "{lines} lines");
     assert!(last.ends_with(b"}\n"), "whole lines");
 }
+
+#[test]
+fn a_recording_of_a_running_agent_is_replayed_with_what_was_open_before() {
+    let Some(_alone) = capture() else { return };
+    let Some(lab) = Lab::start(&["nginx"]) else {
+        return;
+    };
+    let port = lab.told("nginx");
+    let agent = Asked::start("record", port);
+    let mut kept = std::net::TcpStream::connect(format!("127.0.0.1:{port}")).expect("connected");
+    let mut ask = || {
+        kept.write_all(b"GET /api/kept HTTP/1.1\r\nhost: a\r\n\r\n")
+            .expect("asked");
+        assert!(kept.read(&mut [0; 4096]).expect("an answer") > 0);
+    };
+    ask();
+    until("it is counted", || count(&agent.page, SERVER) == 1);
+    let file = agent.socket.with_extension("pcapng");
+    let recording = Command::new("curl")
+        .args(["-sS", "-d", "{\"seconds\": 6}", "-o"])
+        .arg(&file)
+        .arg("--unix-socket")
+        .arg(&agent.socket)
+        .arg("http://agent/record")
+        .spawn();
+    let mut recording = recording.expect("curl");
+    agent
+        .watcher
+        .hear_until(|line| line.contains("recording for 6s") && line.contains("by user 0"));
+    let (code, body) = agent.curl(&["-X", "POST"], "/record");
+    assert!(code == 409, "{body}");
+    ask();
+    requests(port, 20);
+    agent
+        .watcher
+        .hear_until(|line| line.contains("the recording has ended: the time is over"));
+    assert!(crate::watch::ended(&mut recording).success());
+    agent.watcher.end();
+    let replay = Command::new(WIRESPAN)
+        .args(["replay", "-q", "-o", "jsonl"])
+        .arg(&file)
+        .output();
+    let replay = replay.expect("wirespan");
+    assert!(replay.status.success(), "{replay:?}");
+    let text = String::from_utf8(replay.stdout).expect("UTF-8");
+    let records = text
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    let records: Vec<_> = records
+        .filter(|record| record["side"] == "server")
+        .collect();
+    let of = |target: &str| {
+        records
+            .iter()
+            .filter(|record| record["target"] == target)
+            .count()
+    };
+    assert_eq!((of("/api/kept"), records.len()), (1, 21), "{text}");
+}
