@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use wirespan_capture::HookSet;
+use wirespan_capture::{ExecutablePattern, HookSet};
 use wirespan_export::semconv::Route;
 
 use crate::explain::Subject;
@@ -379,6 +379,10 @@ pub(crate) struct Observe {
     /// Only processes of this name, as ps shows it: the first 15 bytes
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub(crate) process: Vec<String>,
+    /// Only processes that run this file: a path from the root, in whose names * is any text and ? any
+    /// character. Of --pid, --process and --exe one suffices
+    #[arg(long, value_name = "PATH", value_delimiter = ',')]
+    pub(crate) exe: Vec<ExecutablePattern>,
     /// Only processes in this cgroup (version 2): its folder. Those in cgroups below it are not meant
     #[arg(long, value_name = "DIR", value_parser = cgroup)]
     pub(crate) cgroup: Vec<u64>,

@@ -15,7 +15,8 @@ pub use event::{
     UnixEnds, UnixName, flag,
 };
 pub use maps::{
-    Connection, Counter, Settings, Thread, Verdict, Walk, Wish, connection_flag, filter_flag,
+    Connection, Counter, Executable, Settings, Thread, Verdict, Walk, Wish, connection_flag,
+    filter_flag,
 };
 pub use offsets::Offsets;
 pub use tls::{

@@ -137,6 +137,18 @@ pub enum Verdict {
     Ignore = 2,
 }
 
+/// An executable file, as the kernel names it: `s_dev` of its file system and its inode's number.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Executable {
+    /// `i_ino`.
+    pub inode: u64,
+    /// `s_dev`: the major number above the 20 bits of the minor one.
+    pub device: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
 /// What the loader tells the programs, changeable while they run.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
@@ -174,6 +186,10 @@ pub mod filter_flag {
     pub const EXTERNAL_ONLY: u32 = 64;
     /// Everything is left out: the loader is about to detach.
     pub const EVERYTHING: u32 = 128;
+    /// Processes by the file that they run.
+    pub const EXECUTABLE: u32 = 256;
+    /// Those that choose processes.
+    pub const PROCESSES: u32 = TGID | NAME | CGROUP | EXECUTABLE;
 }
 
 /// Counters of the kernel side, one array per processor.

@@ -11,6 +11,10 @@ pub struct Offsets {
     pub task_group_leader: u32,
     /// `task_struct.comm`.
     pub task_comm: u32,
+    /// `task_struct.mm`.
+    pub task_mm: u32,
+    /// `mm_struct.exe_file`.
+    pub mm_exe_file: u32,
     /// `files_struct.fdt`.
     pub files_fdt: u32,
     /// `fdtable.max_fds`.
@@ -25,6 +29,10 @@ pub struct Offsets {
     pub inode_mode: u32,
     /// `inode.i_ino`.
     pub inode_number: u32,
+    /// `inode.i_sb`.
+    pub inode_super_block: u32,
+    /// `super_block.s_dev`.
+    pub super_block_device: u32,
     /// `socket.sk`.
     pub socket_sk: u32,
     /// `socket_alloc.vfs_inode`: where the inode of a socket is, behind the socket.

@@ -4,7 +4,7 @@ use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use wirespan_capture_abi::{
     Connection, Counter, Direction, EventKind, Header, Role, Settings, Tuple, Wish,
-    connection_flag, flag,
+    connection_flag, filter_flag, flag,
 };
 
 use crate::copy;
@@ -85,7 +85,12 @@ pub fn is_known(sock: u64) -> bool {
 #[inline(always)]
 pub fn establish(sock: u64, family: u16, role: Role) {
     let tuple = kernel::tuple(sock, family, role);
-    if let Some(known) = insert(sock, tuple, here(sock, family), BPF_ANY) {
+    let Some(known) = insert(sock, tuple, here(sock, family), BPF_ANY) else {
+        return;
+    };
+    // Whose it is shows when it is used. Of Unix sockets the reader must know: it alone forgets them.
+    let all = settings().is_some_and(|settings| settings.filters & filter_flag::PROCESSES == 0);
+    if all || family == UNIX {
         introduced(sock, known);
     }
 }

@@ -1,9 +1,7 @@
 //! Bytes into the ring buffer.
 
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
-use aya_ebpf::helpers::generated::{
-    bpf_ktime_get_ns, bpf_probe_read_kernel, bpf_probe_read_user,
-};
+use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_probe_read_kernel, bpf_probe_read_user};
 use wirespan_capture_abi::{
     Counter, Direction, Header, LARGEST_PAYLOAD, PAYLOAD_CLASSES, Tuple, UnixEnds, UnixName, Walk,
     flag,
@@ -140,7 +138,10 @@ pub fn submit_unix(header: &Header, tuple: &Tuple, sock: u64) -> bool {
         (*ends).tuple = *tuple;
         read_name(&raw mut (*ends).local, sock);
         // Where there is no peer nothing is read.
-        read_name(&raw mut (*ends).remote, kernel::unix_peer(sock).unwrap_or(0));
+        read_name(
+            &raw mut (*ends).remote,
+            kernel::unix_peer(sock).unwrap_or(0),
+        );
     }
     entry.submit(wake());
     true

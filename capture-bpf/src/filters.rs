@@ -6,7 +6,7 @@ use aya_ebpf::maps::lpm_trie::Key;
 use wirespan_capture_abi::{Settings, Tuple, Verdict, filter_flag};
 
 use crate::kernel::{self, UNIX};
-use crate::maps::{ADDRESSES, CGROUPS, NAMES, NAMESPACES, PORTS, TGIDS};
+use crate::maps::{ADDRESSES, CGROUPS, EXECUTABLES, NAMES, NAMESPACES, PORTS, TGIDS};
 
 /// Whether the current process is observed.
 #[inline(always)]
@@ -15,10 +15,14 @@ pub fn judge_process(tgid: u32, settings: &Settings) -> Verdict {
     if tgid == settings.own_tgid || filters & filter_flag::EVERYTHING != 0 {
         return Verdict::Ignore;
     }
-    if filters & (filter_flag::TGID | filter_flag::NAME) != 0 {
+    if filters & (filter_flag::TGID | filter_flag::NAME | filter_flag::EXECUTABLE) != 0 {
         let by_number = filters & filter_flag::TGID != 0 && TGIDS.get_ptr(tgid).is_some();
         let named = || NAMES.get_ptr(kernel::process_name()).is_some();
-        if !by_number && !(filters & filter_flag::NAME != 0 && named()) {
+        let runs = || EXECUTABLES.get_ptr(kernel::executable()).is_some();
+        if !by_number
+            && !(filters & filter_flag::NAME != 0 && named())
+            && !(filters & filter_flag::EXECUTABLE != 0 && runs())
+        {
             return Verdict::Ignore;
         }
     }

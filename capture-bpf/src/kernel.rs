@@ -3,7 +3,7 @@
 use core::mem::MaybeUninit;
 
 use aya_ebpf::helpers::generated::{bpf_get_current_task, bpf_probe_read_kernel};
-use wirespan_capture_abi::{Direction, Role, Tuple};
+use wirespan_capture_abi::{Direction, Executable, Role, Tuple};
 
 use crate::maps::offset;
 
@@ -195,4 +195,21 @@ pub fn process_name() -> [u8; 16] {
     let task = unsafe { bpf_get_current_task() };
     let leader: u64 = read(task, offset!(task_group_leader));
     read(leader, offset!(task_comm))
+}
+
+/// The file that the current process runs; zeros in a kernel thread. It changes with an exec alone,
+/// after which the process is asked anew.
+#[inline(always)]
+pub fn executable() -> Executable {
+    // SAFETY: has no requirements.
+    let task = unsafe { bpf_get_current_task() };
+    let memory: u64 = read(task, offset!(task_mm));
+    let file: u64 = read(memory, offset!(mm_exe_file));
+    let inode: u64 = read(file, offset!(file_inode));
+    let super_block: u64 = read(inode, offset!(inode_super_block));
+    Executable {
+        inode: read(inode, offset!(inode_number)),
+        device: read(super_block, offset!(super_block_device)),
+        reserved: 0,
+    }
 }

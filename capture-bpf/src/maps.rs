@@ -3,7 +3,7 @@
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf};
 use wirespan_capture_abi::{
-    Connection, Counter, Offsets, Session, SessionKey, Settings, Thread, TlsCall, Wish,
+    Connection, Counter, Executable, Offsets, Session, SessionKey, Settings, Thread, TlsCall, Wish,
 };
 
 /// Events for the reader.
@@ -54,6 +54,10 @@ pub static TGIDS: HashMap<u32, u8> = HashMap::with_max_entries(4_096, 0);
 /// Names of processes to observe.
 #[map]
 pub static NAMES: HashMap<[u8; 16], u8> = HashMap::with_max_entries(256, 0);
+
+/// Executable files whose processes are to be observed.
+#[map]
+pub static EXECUTABLES: HashMap<Executable, u8> = HashMap::with_max_entries(4_096, 0);
 
 /// Cgroups to observe.
 #[map]

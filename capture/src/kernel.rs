@@ -1,5 +1,6 @@
 //! The kernel side: the eBPF object loaded, its maps read and written.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::{AsFd as _, AsRawFd as _, RawFd};
@@ -9,11 +10,12 @@ use aya::maps::lpm_trie::Key;
 use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, RingBuf};
 use aya::{Ebpf, EbpfLoader, Pod};
 use wirespan_capture_abi::{
-    Connection, Counter, Offsets, Session, SessionKey, Settings, Wish, filter_flag,
+    Connection, Counter, Executable, Offsets, Session, SessionKey, Settings, Wish, filter_flag,
 };
 
 use crate::Error;
 use crate::btf::Btf;
+use crate::executables::{ExecutablePattern, Executables};
 use crate::feed::Known;
 use crate::hooks::{self, HookSet, Link, Omitted};
 use crate::offsets;
@@ -40,7 +42,7 @@ pub const MAX_CALL_BYTES: u32 = 64 << 10;
 
 /// A value of the kernel's maps: plain data.
 #[repr(transparent)]
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 struct Plain<T>(T);
 
 #[allow(
@@ -54,10 +56,12 @@ unsafe impl<T: Copy + 'static> Pod for Plain<T> {}
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Filters {
-    /// Processes by number; together with `names`, one of both.
+    /// Processes by number; together with `names` and `executables`, one of them.
     pub pids: Vec<u32>,
     /// Processes by name, the first 15 bytes of it.
     pub names: Vec<String>,
+    /// Processes by the file that they run.
+    pub executables: Vec<ExecutablePattern>,
     /// Cgroups (version 2) by id.
     pub cgroups: Vec<u64>,
     /// Network namespaces by inode number.
@@ -114,6 +118,7 @@ pub(crate) struct Kernel {
     ring_bytes: u32,
     settings: Settings,
     filters: Filters,
+    executables: Executables,
 }
 
 /// The maps that are read and written while events flow.
@@ -159,6 +164,7 @@ impl Kernel {
                 ..Settings::default()
             },
             filters: Filters::default(),
+            executables: Executables::new(&[]),
         };
         kernel.set_filters(filters)?;
         Ok(kernel)
@@ -254,15 +260,19 @@ impl Kernel {
     /// What both let through is never left out meanwhile: the sets grow before they shrink, and
     /// whoever was judged by sets of both is judged again.
     pub(crate) fn set_filters(&mut self, filters: &Filters) -> Result<(), Error> {
-        if let Err(error) = self.change_sets(filters, Change::Add) {
-            let old = self.filters.clone();
-            self.change_sets(&old, Change::Keep)?;
+        let mut executables = Executables::new(&filters.executables);
+        executables.look();
+        let files = executables.files().clone();
+        if let Err(error) = self.change_sets(filters, &files, Change::Add) {
+            let (old, files) = (self.filters.clone(), self.executables.files().clone());
+            self.change_sets(&old, &files, Change::Keep)?;
             return Err(error);
         }
         self.settings.filters = flags(filters);
         self.write_epoch()?;
         self.filters = filters.clone();
-        self.change_sets(filters, Change::Keep)?;
+        self.executables = executables;
+        self.change_sets(filters, &files, Change::Keep)?;
         self.write_epoch()
     }
 
@@ -272,10 +282,16 @@ impl Kernel {
         self.write_settings()
     }
 
-    fn change_sets(&mut self, filters: &Filters, how: Change) -> Result<(), Error> {
+    fn change_sets(
+        &mut self,
+        filters: &Filters,
+        files: &BTreeSet<Executable>,
+        how: Change,
+    ) -> Result<(), Error> {
         self.change_set("TGIDS", filters.pids.iter().copied(), how)?;
         let names = filters.names.iter().map(|name| padded(name));
         self.change_set("NAMES", names, how)?;
+        self.change_files(files, how)?;
         self.change_set("CGROUPS", filters.cgroups.iter().copied(), how)?;
         self.change_set("NAMESPACES", filters.namespaces.iter().copied(), how)?;
         self.change_set("PORTS", filters.ports.iter().copied(), how)?;
@@ -286,6 +302,21 @@ impl Kernel {
     fn write_epoch(&mut self) -> Result<(), Error> {
         self.settings.epoch = self.settings.epoch.wrapping_add(1).max(1);
         self.write_settings()
+    }
+
+    /// Follows the files that `--exe` means. To be called every few seconds.
+    pub(crate) fn follow_executables(&mut self) -> Result<(), Error> {
+        if !self.executables.any() || !self.executables.look() {
+            return Ok(());
+        }
+        let files = self.executables.files().clone();
+        self.change_files(&files, Change::Add)?;
+        self.change_files(&files, Change::Keep)?;
+        self.write_epoch()
+    }
+
+    fn change_files(&mut self, files: &BTreeSet<Executable>, how: Change) -> Result<(), Error> {
+        self.change_set("EXECUTABLES", files.iter().copied().map(Plain), how)
     }
 
     fn write_settings(&mut self) -> Result<(), Error> {
@@ -477,6 +508,7 @@ fn flags(filters: &Filters) -> u32 {
     let flag = |flag: u32, wanted: bool| if wanted { flag } else { 0 };
     flag(filter_flag::TGID, !filters.pids.is_empty())
         | flag(filter_flag::NAME, !filters.names.is_empty())
+        | flag(filter_flag::EXECUTABLE, !filters.executables.is_empty())
         | flag(filter_flag::CGROUP, !filters.cgroups.is_empty())
         | flag(filter_flag::NETNS, !filters.namespaces.is_empty())
         | flag(filter_flag::PORT, !filters.ports.is_empty())

@@ -14,6 +14,7 @@ pub mod btf;
 mod clock;
 mod error;
 mod event;
+mod executables;
 mod feed;
 mod hooks;
 mod kernel;
@@ -30,6 +31,7 @@ mod tls;
 mod wait;
 
 pub use error::Error;
+pub use executables::ExecutablePattern;
 pub use feed::Ledger;
 pub use hooks::{HookSet, Omitted, Target};
 pub use kernel::{Filters, Losses, MAX_CALL_BYTES};

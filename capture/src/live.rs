@@ -45,6 +45,9 @@ const IDLE_SLEEP: Duration = Duration::from_millis(16);
 /// Time between looks at what has waited too long.
 const TICK: u64 = 100_000_000;
 
+/// Time between looks for the files that processes are chosen by.
+const LOOK: u64 = 2_000_000_000;
+
 /// Time between looks for connections whose end nobody tells of.
 const SWEEP: u64 = 60_000_000_000;
 
@@ -64,6 +67,7 @@ pub struct Live {
     /// See [`Live::set_pause`].
     pause: Duration,
     last_tick: u64,
+    last_look: u64,
     last_sweep: u64,
     /// When the filters were last changed.
     filtered: u64,
@@ -115,6 +119,7 @@ impl Live {
             sleep: BUSY_SLEEP,
             pause: Duration::ZERO,
             last_tick: 0,
+            last_look: Clock::monotonic(),
             last_sweep: 0,
             filtered: 0,
         })
@@ -145,7 +150,8 @@ impl Live {
     ///
     /// # Errors
     ///
-    /// [`Error::Wait`] when the kernel does not let it wait.
+    /// [`Error::Wait`] when the kernel does not let it wait; [`Error::Map`] when it takes no more
+    /// executables.
     pub fn poll(&mut self, sink: &mut dyn Sink, tap: &mut dyn Tap) -> Result<(), Error> {
         self.waiter.wait(self.sleep).map_err(Error::Wait)?;
         let read = self.read(sink, tap);
@@ -166,6 +172,10 @@ impl Live {
             self.feed.release_late(now, &mut out);
             let wall = self.clock.wall(now);
             self.engine.tick(wall, sink);
+            if now.saturating_sub(self.last_look) >= LOOK {
+                self.last_look = now;
+                self.kernel.follow_executables()?;
+            }
             if now.saturating_sub(self.last_sweep) >= SWEEP {
                 self.last_sweep = now;
                 let mut out = Output::new(&mut self.engine, sink, tap, &self.clock);

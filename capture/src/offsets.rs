@@ -30,6 +30,8 @@ fn files(btf: &Btf<'_>, offsets: &mut Offsets) -> Result<(), BtfError> {
     offsets.task_files = field(btf, "task_struct", "files", WORD)?;
     offsets.task_group_leader = field(btf, "task_struct", "group_leader", WORD)?;
     offsets.task_comm = field(btf, "task_struct", "comm", 16)?;
+    offsets.task_mm = field(btf, "task_struct", "mm", WORD)?;
+    offsets.mm_exe_file = field(btf, "mm_struct", "exe_file", WORD)?;
     offsets.files_fdt = field(btf, "files_struct", "fdt", WORD)?;
     offsets.fdtable_max_fds = field(btf, "fdtable", "max_fds", 4)?;
     offsets.fdtable_fd = field(btf, "fdtable", "fd", WORD)?;
@@ -37,6 +39,8 @@ fn files(btf: &Btf<'_>, offsets: &mut Offsets) -> Result<(), BtfError> {
     offsets.file_private_data = field(btf, "file", "private_data", WORD)?;
     offsets.inode_mode = field(btf, "inode", "i_mode", 2)?;
     offsets.inode_number = field(btf, "inode", "i_ino", WORD)?;
+    offsets.inode_super_block = field(btf, "inode", "i_sb", WORD)?;
+    offsets.super_block_device = field(btf, "super_block", "s_dev", 4)?;
     offsets.socket_sk = field(btf, "socket", "sk", WORD)?;
     offsets.socket_inode = btf.offset("socket_alloc", "vfs_inode")?;
     Ok(())
@@ -175,15 +179,25 @@ mod tests {
                 ("files", pointer, 8),
                 ("group_leader", pointer, 16),
                 ("comm", comm, 24),
+                ("mm", pointer, 48),
             ],
         );
+        structure("mm_struct", &[("exe_file", pointer, 56)]);
+        structure("super_block", &[("s_dev", int, 16)]);
         structure("files_struct", &[("fdt", pointer, 32)]);
         structure("fdtable", &[("max_fds", int, 0), ("fd", pointer, 8)]);
         structure(
             "file",
             &[("f_inode", pointer, 40), ("private_data", pointer, 48)],
         );
-        let inode = structure("inode", &[("i_mode", short, 2), ("i_ino", pointer, 64)]);
+        let inode = structure(
+            "inode",
+            &[
+                ("i_mode", short, 2),
+                ("i_sb", pointer, 40),
+                ("i_ino", pointer, 64),
+            ],
+        );
         structure("socket", &[("sk", pointer, 24)]);
         structure("socket_alloc", &[("vfs_inode", inode, 128)]);
         structure(
@@ -291,6 +305,8 @@ mod tests {
             task_files: 8,
             task_group_leader: 16,
             task_comm: 24,
+            task_mm: 48,
+            mm_exe_file: 56,
             files_fdt: 32,
             fdtable_max_fds: 0,
             fdtable_fd: 8,
@@ -298,6 +314,8 @@ mod tests {
             file_private_data: 48,
             inode_mode: 2,
             inode_number: 64,
+            inode_super_block: 40,
+            super_block_device: 16,
             socket_inode: 128,
             socket_sk: 24,
             sock_family: 16,

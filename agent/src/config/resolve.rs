@@ -118,6 +118,9 @@ fn filters(config: &Config) -> Result<Filters, Fault> {
     let mut filters = Filters::default();
     filters.pids.clone_from(&observe.pids);
     filters.names.clone_from(&observe.processes);
+    // They have been parsed when they were read.
+    let executables = observe.executables.iter();
+    filters.executables = executables.filter_map(|text| text.parse().ok()).collect();
     for folder in &observe.cgroups {
         let id = cli::cgroup(folder).map_err(|error| named("cgroups", folder, error))?;
         filters.cgroups.push(id);

@@ -259,6 +259,7 @@ fn every_flag_sets_its_key() {
     let flags = [
         "--pid=1,2",
         "--process=a",
+        "--exe=/a",
         "--cgroup=/",
         "--netns=/proc/self/ns/net",
         "--port=80,81",

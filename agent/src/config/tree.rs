@@ -47,12 +47,18 @@ pub(crate) struct Config {
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Observe {
-    /// Only these processes, by number; together with `processes`, those that one of both names.
+    /// Only these processes, by number; together with `processes` and `executables`, those that one of
+    /// them names.
     #[schemars(extend("x-flag" = "pid", "x-reload" = true))]
     pub(crate) pids: Vec<u32>,
     /// Only processes of these names, as `ps` shows them: the first 15 bytes.
     #[schemars(extend("x-flag" = "process", "x-reload" = true))]
     pub(crate) processes: Vec<String>,
+    /// Only processes that run these files: paths from the root, in whose names `*` is any text and `?`
+    /// any character.
+    #[serde(deserialize_with = "values::executables")]
+    #[schemars(extend("x-flag" = "exe", "x-reload" = true))]
+    pub(crate) executables: Vec<String>,
     /// Only processes in these cgroups (version 2), such as those of containers: their folders.
     /// Those in cgroups below are not meant.
     #[schemars(extend("x-flag" = "cgroup", "x-reload" = true))]
@@ -94,6 +100,7 @@ impl Default for Observe {
         Self {
             pids: Vec::new(),
             processes: Vec::new(),
+            executables: Vec::new(),
             cgroups: Vec::new(),
             namespaces: Vec::new(),
             ports: Vec::new(),

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Error, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use wirespan_capture::{HookSet, MAX_CALL_BYTES};
+use wirespan_capture::{ExecutablePattern, HookSet, MAX_CALL_BYTES};
 use wirespan_export::semconv::Route;
 
 use crate::filter::{Network, trace_prefix};
@@ -127,6 +127,10 @@ where
 
 pub(crate) fn networks<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
     checked::<Network, D>(from)
+}
+
+pub(crate) fn executables<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    checked::<ExecutablePattern, D>(from)
 }
 
 pub(crate) fn routes<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {

@@ -110,6 +110,7 @@ pub(crate) fn options(
     let mut filters = Filters::default();
     filters.pids.clone_from(&observe.pid);
     filters.names.clone_from(&observe.process);
+    filters.executables.clone_from(&observe.exe);
     filters.cgroups.clone_from(&observe.cgroup);
     filters.namespaces.clone_from(&observe.netns);
     filters.ports = filter.ports().to_vec();

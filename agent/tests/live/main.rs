@@ -11,6 +11,7 @@ mod agent;
 #[allow(dead_code, reason = "another test uses the rest")]
 mod check;
 mod endurance;
+mod executables;
 mod explain;
 mod governor;
 mod lab;
