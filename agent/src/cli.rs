@@ -305,6 +305,11 @@ pub(crate) struct TailArgs {
 /// What to show in the terminal.
 #[derive(Args, Debug)]
 pub(crate) struct TopArgs {
+    /// Show what the running agent observes that listens at this socket, rather than observe; without
+    /// PATH, where an agent listens unless it was told otherwise
+    #[arg(long, value_name = "PATH")]
+    #[allow(clippy::option_option, reason = "the flag may come without its value")]
+    pub(crate) socket: Option<Option<PathBuf>>,
     #[command(flatten)]
     pub(crate) observe: Observe,
     #[command(flatten)]

@@ -22,7 +22,7 @@ const MOST: u64 = 64 << 20;
 
 /// Where the socket of an agent is unless it was told otherwise; `None` where there is no place for
 /// it.
-pub(super) fn default_socket() -> Option<PathBuf> {
+pub(crate) fn default_socket() -> Option<PathBuf> {
     let is_root = fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0);
     if is_root {
         return Some(PathBuf::from("/run/wirespan.sock"));
@@ -32,7 +32,7 @@ pub(super) fn default_socket() -> Option<PathBuf> {
 }
 
 /// Asks for a page; its status code and what it says.
-fn get(socket: &Path, path: &str) -> io::Result<(u16, Vec<u8>)> {
+pub(crate) fn get(socket: &Path, path: &str) -> io::Result<(u16, Vec<u8>)> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;

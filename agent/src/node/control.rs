@@ -13,6 +13,7 @@ use super::log::Log;
 use super::recording::Wanted;
 use super::wall_clock;
 use crate::config::{Effective, Fault, Layer, Running, Sources};
+use crate::top::Picture;
 
 /// How long whoever wants something of the capturing thread waits for it.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -24,6 +25,8 @@ const DYNAMIC: &str = "PUT /config/dynamic";
 pub(super) enum Order {
     /// Goes on with these; tells whether it does.
     Apply(Box<Running>, SyncSender<Result<(), String>>),
+    /// Tells what `top` shows.
+    Picture(SyncSender<Picture>),
     /// Tells which connections are open.
     Connections(SyncSender<Vec<Value>>),
     /// Records, unless that is done already; gives what comes of it.
@@ -148,6 +151,12 @@ impl Control {
     pub(super) fn connections(&self) -> Result<Vec<Value>, Fault> {
         let (told, answer) = sync_channel(1);
         self.ask(Order::Connections(told), &answer)
+    }
+
+    /// What `top` shows now.
+    pub(super) fn picture(&self) -> Result<Picture, Fault> {
+        let (told, answer) = sync_channel(1);
+        self.ask(Order::Picture(told), &answer)
     }
 
     /// Begins a recording; `None` while there is one. `who` is for the log.

@@ -50,6 +50,10 @@ impl Desk {
                 }
                 Err(fault) => Answer::line(503, &fault.to_string()),
             },
+            "/top" => match self.control.picture() {
+                Ok(picture) => object(200, &json!(picture)),
+                Err(fault) => Answer::line(503, &fault.to_string()),
+            },
             "/flows" if query.split('&').any(|word| word == "follow=1") => self.follow(),
             "/flows" => Answer::line(400, "give ?follow=1: exchanges are told as they happen"),
             _ => Answer::line(

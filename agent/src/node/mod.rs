@@ -37,7 +37,8 @@ use crate::exit::Exit;
 use crate::filter::Filter;
 use crate::live;
 use crate::terminal::Terminal;
-pub(crate) use ask::status;
+use crate::top::Watched;
+pub(crate) use ask::{default_socket, get, status};
 use control::{Control, Order, Orders};
 use desk::Desk;
 use flows::Flows;
@@ -194,7 +195,7 @@ fn doors(admin: &config::Admin) -> Result<(Option<Doors>, Option<String>), Fault
     let token = token.transpose()?;
     let open = |socket: Option<&Path>| Doors::open(socket, address, token.clone());
     let wrong = |error: wirespan_telemetry::Error| Fault::new(error.to_string());
-    match (admin.socket.as_deref(), ask::default_socket()) {
+    match (admin.socket.as_deref(), default_socket()) {
         (Some("none"), _) | (None, None) => Ok((Some(open(None).map_err(wrong)?), None)),
         (Some(path), _) => Ok((Some(open(Some(Path::new(path))).map_err(wrong)?), None)),
         (None, Some(path)) => match open(Some(&path)) {
@@ -244,6 +245,7 @@ struct Recorder {
     own_pid: u32,
     flows: Arc<Flows>,
     records: RecordWriter,
+    watched: Watched,
 }
 
 impl Sink for Recorder {
@@ -257,6 +259,7 @@ impl Sink for Recorder {
             return;
         }
         self.flows.tell(exchange, &mut self.records);
+        self.watched.record(exchange);
         let span = self.observer.exchange(exchange);
         if let (Some(span), Some(queue)) = (span, &self.queue) {
             queue.push(span);
@@ -302,6 +305,7 @@ impl Agent {
                 own_pid: process::id(),
                 flows,
                 records: RecordWriter::default(),
+                watched: Watched::default(),
             },
             metrics,
             status,
@@ -334,6 +338,7 @@ impl Agent {
                 Some(recording) => recording.tap(),
                 None => &mut (),
             };
+            self.recorder.watched.at(live.now());
             if let Err(error) = live.poll(&mut self.recorder, tap) {
                 failed = Some((Exit::Preflight, error.to_string()));
                 break;
@@ -398,6 +403,11 @@ impl Agent {
                     }
                 };
                 let _ = begun.send(body);
+            }
+            Order::Picture(told) => {
+                let lost = live.losses().ring_full_events;
+                let watched = &mut self.recorder.watched;
+                let _ = told.send(watched.picture(&self.asked.routes, lost));
             }
             Order::Connections(told) => {
                 let _ = told.send(live.connections().map(|of| connection(&of)).collect());

@@ -6,6 +6,7 @@
 //! what finds no room is counted in one row of its own.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use wirespan_engine::{Address, Exchange, Nanos, Side};
 use wirespan_export::histogram::Histogram;
@@ -35,7 +36,7 @@ pub(crate) struct Board {
     half: u64,
     /// When the current half began, and when the one before it.
     began: Option<[Nanos; 2]>,
-    routes: Routes,
+    routes: Arc<Routes>,
     total: Entry,
     services: Table,
     operations: Table,
@@ -70,7 +71,7 @@ struct Counts {
 
 impl Board {
     /// A board over between `half` and twice as many nanoseconds.
-    pub(crate) fn new(half: u64, routes: Routes) -> Self {
+    pub(crate) fn new(half: u64, routes: Arc<Routes>) -> Self {
         Self {
             half,
             began: None,

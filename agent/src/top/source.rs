@@ -1,5 +1,8 @@
 //! Where the pictures come from.
 
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use wirespan_capture::Live;
@@ -8,9 +11,13 @@ use wirespan_engine::{Exchange, Nanos, Sink};
 use super::board::Board;
 use super::picture::Picture;
 use crate::filter::Filter;
+use crate::node;
 
 /// How often there is a new picture.
 const EVERY: Duration = Duration::from_secs(1);
+
+/// How long to wait for the next one at a time: keys wait, too.
+const SHORT: Duration = Duration::from_millis(20);
 
 /// Gives pictures one after the other.
 pub(super) trait Source {
@@ -27,6 +34,51 @@ pub(super) struct Own {
     pub(super) live: Live,
     counter: Counter,
     due: Instant,
+}
+
+/// What a running agent observes.
+pub(super) struct Agent {
+    pictures: Receiver<Result<Picture, String>>,
+}
+
+impl Agent {
+    /// Asks the agent at this socket once a second, in a thread of its own: it may be slow to answer.
+    pub(super) fn new(socket: PathBuf) -> Self {
+        let (sender, pictures) = sync_channel(1);
+        thread::spawn(move || {
+            // Until nobody takes them any more.
+            while sender.send(asked(&socket)).is_ok() {
+                thread::sleep(EVERY);
+            }
+        });
+        Self { pictures }
+    }
+}
+
+/// What the agent at this socket shows now.
+///
+/// # Errors
+///
+/// Why there is no answer, or what it says instead.
+pub(super) fn asked(socket: &Path) -> Result<Picture, String> {
+    let at = socket.display();
+    let answer = node::get(socket, "/top");
+    let (code, body) = answer.map_err(|error| format!("cannot ask an agent at {at}: {error}"))?;
+    if code != 200 {
+        let said = String::from_utf8_lossy(&body);
+        return Err(format!("{at}: {code} {}", said.trim_end()));
+    }
+    serde_json::from_slice(&body).map_err(|error| format!("{at}: {error}"))
+}
+
+impl Source for Agent {
+    fn next(&mut self) -> Result<Option<Picture>, String> {
+        match self.pictures.recv_timeout(SHORT) {
+            Ok(picture) => picture.map(Some),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Err(RecvTimeoutError::Disconnected) => Err("nobody asks any more".to_owned()),
+        }
+    }
 }
 
 /// Counts exchanges that pass the filter.

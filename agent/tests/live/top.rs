@@ -2,9 +2,10 @@
 
 use std::fmt::Write as _;
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::lab::{Lab, run};
-use crate::watch::{WIRESPAN, capture, until};
+use crate::watch::{Folder, WIRESPAN, Watcher, capture, until};
 
 /// A terminal of tmux, in which a program runs.
 struct Window {
@@ -20,7 +21,9 @@ impl Window {
             eprintln!("SKIPPED live top: missing tmux");
             return None;
         }
-        let socket = format!("wirespan-{}", std::process::id());
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let socket = format!("wirespan-{}-{number}", std::process::id());
         let window = Self { socket };
         let command = format!("{WIRESPAN} top {options}; echo ended with $?; sleep 60");
         let (width, height) = (size.0.to_string(), size.1.to_string());
@@ -110,6 +113,48 @@ fn top_counts_sorts_filters_and_leaves_the_terminal_as_it_was() {
     let screen = window.shows("its end", |screen| screen.contains("ended with"));
     assert!(screen.contains("ended with 0"), "{screen}");
     assert!(!screen.contains("1 services"), "{screen}");
+}
+
+#[test]
+fn top_shows_what_an_agent_observes_and_says_when_it_has_gone() {
+    let Some(_alone) = capture() else { return };
+    let Some(lab) = Lab::start(&["nginx"]) else {
+        return;
+    };
+    let folder = Folder::new("top");
+    let socket = folder.file("agent.sock");
+    let socket = socket.to_str().expect("UTF-8");
+    let port = lab.told("nginx");
+    let places = ["--listen", "127.0.0.1:0", "--socket", socket];
+    let watcher = Watcher::start(&[&["agent", "--no-tls", "--port", port][..], &places].concat());
+    let watcher = watcher.unwrap_or_else(|(status, said)| panic!("{status}: {said:?}"));
+    let options = format!("--socket {socket}");
+    let Some(window) = Window::start((110, 16), &options) else {
+        return;
+    };
+    window.shows("where it comes from", |screen| screen.contains("agent at"));
+    let url = format!("http://127.0.0.1:{port}/api/x?[1-30]");
+    run("curl", &["-sS", "-o", "/dev/null", &url]);
+    window.shows("all requests", |screen| total(screen, "nginx") == Some(30));
+    watcher.end();
+    let screen = window.shows("that it has gone", |screen| {
+        screen.contains("cannot ask an agent")
+    });
+    assert_eq!(total(&screen, "nginx"), Some(30), "{screen}");
+    window.press(&["q"]);
+    window.shows("its end", |screen| screen.contains("ended with 0"));
+}
+
+#[test]
+fn without_an_agent_it_says_so() {
+    let Some(window) = Window::start((110, 16), "--socket /nowhere/agent.sock") else {
+        return;
+    };
+    let screen = window.shows("its end", |screen| screen.contains("ended with 2"));
+    assert!(
+        screen.contains("cannot ask an agent at /nowhere"),
+        "{screen}"
+    );
 }
 
 #[test]

@@ -1,5 +1,3 @@
-use std::sync::Arc;
-
 use wirespan_engine::api::Direction;
 use wirespan_engine::{Config, Engine, Layer, Opening, Process, Registry, Roles, Start};
 
@@ -17,7 +15,7 @@ impl wirespan_engine::Sink for To<'_> {
 }
 
 fn board() -> Board {
-    Board::new(10 * SECOND, Routes::default())
+    Board::new(10 * SECOND, Arc::default())
 }
 
 /// One request of `path` at `second`, answered with `status` after as many milliseconds.
