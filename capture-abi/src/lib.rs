@@ -15,7 +15,7 @@ pub use event::{
     UnixEnds, UnixName, flag,
 };
 pub use maps::{
-    Connection, Counter, Executable, Settings, Thread, Verdict, Walk, Wish, connection_flag,
+    Connection, Counter, Executable, Settings, Share, Thread, Verdict, Walk, Wish, connection_flag,
     filter_flag,
 };
 pub use offsets::Offsets;

@@ -149,6 +149,16 @@ pub struct Executable {
     pub reserved: u32,
 }
 
+/// What a process has added to the ring buffer while it was more than half full.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Share {
+    /// How far the reader had come, in eighths of the buffer.
+    pub window: u64,
+    /// Bytes added since.
+    pub bytes: u64,
+}
+
 /// What the loader tells the programs, changeable while they run.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
@@ -165,6 +175,8 @@ pub struct Settings {
     pub first_window: u32,
     /// Bytes waiting in the ring buffer above which the reader is woken.
     pub wake_above: u32,
+    /// Size of the ring buffer in bytes.
+    pub ring_bytes: u32,
 }
 
 /// Bits of [`Settings::filters`]: which maps of filters are asked. What a map does not hold is
@@ -212,9 +224,13 @@ pub enum Counter {
     MapFull = 6,
     /// Connections that the filters left out.
     Filtered = 7,
+    /// Events of processes that had their share of a ring buffer that was more than half full.
+    ShareEvents = 8,
+    /// Bytes of them.
+    ShareBytes = 9,
 }
 
 impl Counter {
     /// How many there are.
-    pub const COUNT: u32 = 8;
+    pub const COUNT: u32 = 10;
 }

@@ -8,6 +8,7 @@ use wirespan_capture_abi::{
 };
 
 use crate::calls::{Memory, Shape};
+use crate::fairness;
 use crate::kernel::{self, Plain};
 use crate::maps::{EVENTS, count, settings};
 
@@ -270,6 +271,11 @@ pub fn data(walk: *mut Walk, source: Source, memory: Memory, mut moved: Moved) {
     if memory.shape == Shape::NOTHING {
         moved.header.flags |= flag::NOT_USER_MEMORY;
         count(Counter::NotUserMemoryBytes, moved.total);
+    }
+    let most = settings().map_or(0, |settings| u64::from(settings.call_share));
+    if !fairness::admits(moved.header.tgid, moved.total, moved.total.min(most)) {
+        // Missed by the position of the next, like what found the buffer full.
+        return;
     }
     let skip = moved.from.saturating_sub(moved.header.position);
     begin(walk, source, memory, &moved, skip);

@@ -21,6 +21,7 @@
 mod calls;
 mod connections;
 mod copy;
+mod fairness;
 mod filters;
 mod functions;
 mod go;

@@ -3,7 +3,8 @@
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf};
 use wirespan_capture_abi::{
-    Connection, Counter, Executable, Offsets, Session, SessionKey, Settings, Thread, TlsCall, Wish,
+    Connection, Counter, Executable, Offsets, Session, SessionKey, Settings, Share, Thread,
+    TlsCall, Wish,
 };
 
 /// Events for the reader.
@@ -38,6 +39,10 @@ pub static SESSION_WISHES: LruHashMap<SessionKey, Wish> = LruHashMap::with_max_e
 /// Threads by process id and thread id.
 #[map]
 pub static THREADS: HashMap<u64, Thread> = HashMap::with_max_entries(32_768, 0);
+
+/// What processes have added to a ring buffer that is more than half full.
+#[map]
+pub static SHARES: LruHashMap<u32, Share> = LruHashMap::with_max_entries(4_096, 0);
 
 /// What the loader tells the programs.
 #[map]

@@ -82,6 +82,10 @@ pub struct Losses {
     pub ring_full_events: u64,
     /// Bytes of them.
     pub ring_full_bytes: u64,
+    /// Events of processes that had their share of the ring buffer while it was more than half full.
+    pub share_events: u64,
+    /// Bytes of them.
+    pub share_bytes: u64,
     /// Bytes above the share of one call.
     pub call_share_bytes: u64,
     /// Bytes beyond the window of their connection.
@@ -161,6 +165,7 @@ impl Kernel {
                 call_share: MAX_CALL_BYTES,
                 first_window: FIRST_WINDOW,
                 wake_above: ring_bytes / 8,
+                ring_bytes,
                 ..Settings::default()
             },
             filters: Filters::default(),
@@ -464,6 +469,8 @@ impl Tables {
         Losses {
             ring_full_events: self.counter(Counter::RingFullEvents),
             ring_full_bytes: self.counter(Counter::RingFullBytes),
+            share_events: self.counter(Counter::ShareEvents),
+            share_bytes: self.counter(Counter::ShareBytes),
             call_share_bytes: self.counter(Counter::CallShareBytes),
             window_bytes: self.counter(Counter::WindowBytes),
             unwanted_bytes: self.counter(Counter::UnwantedBytes),

@@ -115,8 +115,9 @@ impl Findings<'_> {
             text.push_str("  nothing was seen\n");
             list(&whys, &mut text);
         }
-        if observed.finished.losses.ring_full_events > 0 {
-            let lost = observed.finished.losses.ring_full_events;
+        let losses = &observed.finished.losses;
+        let lost = losses.ring_full_events + losses.share_events;
+        if lost > 0 {
             let _ = writeln!(
                 text,
                 "  {lost} events found the buffer full\n     → a larger --buffer, or a filter"

@@ -42,6 +42,8 @@ impl Blocks<'_> {
         block.rare("TLS sessions without a socket", ledger.unbound_sessions);
         block.rare("events lost, the buffer was full", losses.ring_full_events);
         block.rare("bytes lost, the buffer was full", losses.ring_full_bytes);
+        block.rare("events lost, a process had its share", losses.share_events);
+        block.rare("bytes lost, a process had its share", losses.share_bytes);
         block.rare("bytes above the share of a call", losses.call_share_bytes);
         block.rare("bytes beyond the window", losses.window_bytes);
         block.rare("bytes not wanted", losses.unwanted_bytes);

@@ -152,6 +152,7 @@ fn capture(ledger: &Ledger, losses: &Losses) -> [Reading; 6] {
                 ledger.copied_bytes as f64,
             ),
         lost.with(REASON, "ring_full", losses.ring_full_bytes as f64)
+            .with(REASON, "process_share", losses.share_bytes as f64)
             .with(REASON, "call_share", losses.call_share_bytes as f64)
             .with(REASON, "window", losses.window_bytes as f64)
             .with(REASON, "unwanted", losses.unwanted_bytes as f64)
@@ -162,6 +163,7 @@ fn capture(ledger: &Ledger, losses: &Losses) -> [Reading; 6] {
             ),
         events
             .with(REASON, "ring_full", losses.ring_full_events as f64)
+            .with(REASON, "process_share", losses.share_events as f64)
             .with(REASON, "map_full", losses.map_full as f64)
             .with(REASON, "unreadable_memory", ledger.unreadable_memory as f64)
             .with(REASON, "not_understood", ledger.unreadable_events as f64),

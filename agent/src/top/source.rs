@@ -121,7 +121,8 @@ impl Source for Own {
             return Ok(None);
         }
         self.due = Instant::now() + EVERY;
-        let lost = self.live.losses().ring_full_events;
+        let losses = self.live.losses();
+        let lost = losses.ring_full_events + losses.share_events;
         Ok(Some(self.counter.board.picture(self.live.now(), lost)))
     }
 }

@@ -10,7 +10,8 @@ use aya::programs::loaded_programs;
 use serde_json::Value;
 use wirespan_workload::{Hooks, compare};
 
-use crate::watch::{Watcher, capture, ended, play, truth, until, workload};
+use crate::lab::{Lab, run};
+use crate::watch::{Watcher, capture, ended, play, signal, truth, until, workload};
 
 /// Programs that the kernel holds.
 fn programs() -> BTreeSet<u32> {
@@ -145,4 +146,33 @@ fn the_load_of_several_processes_is_counted_exactly() {
     assert_eq!(said.len(), 20_000);
     let records: Vec<Value> = watcher.end().records;
     assert_eq!(compare(&said, &records, Hooks::Tracepoint), []);
+}
+
+/// While nobody reads, a noisy process may not fill the buffer: what others do is kept.
+#[test]
+fn a_noisy_process_leaves_room_for_others() {
+    let Some(_alone) = capture() else { return };
+    let Some(lab) = Lab::start(&["nginx", "redis"]) else {
+        return;
+    };
+    let (http, redis) = (lab.told("nginx"), lab.told("redis"));
+    let started = Watcher::start(&["tail", "-o", "jsonl", "--no-tls", "--buffer", "4"]);
+    let watcher = started.unwrap_or_else(|(status, said)| panic!("{status}: {said:?}"));
+    signal("STOP", watcher.pid());
+    run(
+        "redis-benchmark",
+        &["-p", redis, "-q", "-n", "50000", "-t", "set"],
+    );
+    let url = format!("http://127.0.0.1:{http}/api/x?[1-20]");
+    run("curl", &["-sS", "-o", "/dev/null", &url]);
+    signal("CONT", watcher.pid());
+    let watched = watcher.end();
+    let asked = watched.records.iter().filter(|record| {
+        let is = |key: &str, value: &str| record[key] == value;
+        is("protocol", "http") && is("status", "200") && is("operation", "GET")
+    });
+    let asked = asked.filter(|record| record["server"] == format!("127.0.0.1:{http}"));
+    assert_eq!(asked.count(), 40, "at both ends: {:?}", watched.said);
+    assert!(watched.count("events lost, a process had its share") > 0);
+    assert_eq!(watched.count("events lost, the buffer was full"), 0);
 }
