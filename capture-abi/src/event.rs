@@ -44,11 +44,16 @@ pub struct Header {
     pub moved: u32,
     /// The process, as the initial pid namespace numbers it; 0 where it is not known.
     pub tgid: u32,
-    /// The thread.
-    pub tid: u32,
+    /// Who did it: the thread, or, in a program of Go whose layout is known ([`GOROUTINE`]), the
+    /// goroutine. 0 where that is not known.
+    pub task: u32,
     /// Zero.
     pub reserved: u32,
 }
+
+/// Bit of [`Header::task`] by which goroutines are told from threads; the others are the low bits of
+/// the goroutine's number.
+pub const GOROUTINE: u32 = 1 << 31;
 
 /// What happened.
 #[repr(u8)]
@@ -109,6 +114,8 @@ pub mod flag {
     pub const CUT: u8 = 4;
     /// Of [`EventKind::Close`](super::EventKind::Close): neither peer had ended its stream.
     pub const RESET: u8 = 8;
+    /// Of [`EventKind::Exec`](super::EventKind::Exec): the program is the same, by another name.
+    pub const RENAMED: u8 = 16;
 }
 
 /// Who opened a connection.

@@ -11,8 +11,8 @@ mod offsets;
 mod tls;
 
 pub use event::{
-    Direction, EventKind, HEADER_LEN, Header, LARGEST_PAYLOAD, Layer, PAYLOAD_CLASSES, Role, Tuple,
-    UnixEnds, UnixName, flag,
+    Direction, EventKind, GOROUTINE, HEADER_LEN, Header, LARGEST_PAYLOAD, Layer, PAYLOAD_CLASSES,
+    Role, Tuple, UnixEnds, UnixName, flag,
 };
 pub use maps::{
     Connection, Counter, Executable, Settings, Share, Thread, Verdict, Walk, Wish, connection_flag,

@@ -15,6 +15,8 @@ pub struct Offsets {
     pub task_mm: u32,
     /// `mm_struct.exe_file`.
     pub mm_exe_file: u32,
+    /// `task_struct.thread.fsbase`; 0 in a kernel for another processor.
+    pub task_fsbase: u32,
     /// `files_struct.fdt`.
     pub files_fdt: u32,
     /// `fdtable.max_fds`.

@@ -90,7 +90,7 @@ fn introduce(id: u64) {
     let header = Header {
         kind: EventKind::Process as u8,
         tgid: (id >> 32) as u32,
-        tid: id as u32,
+        task: id as u32,
         // SAFETY: has no requirements.
         time: unsafe { bpf_ktime_get_ns() },
         ..Header::default()

@@ -3,14 +3,14 @@
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_probe_read_kernel, bpf_probe_read_user};
 use wirespan_capture_abi::{
-    Counter, Direction, Header, LARGEST_PAYLOAD, PAYLOAD_CLASSES, Tuple, UnixEnds, UnixName, Walk,
-    flag,
+    Counter, Direction, GOROUTINE, Header, LARGEST_PAYLOAD, PAYLOAD_CLASSES, Tuple, UnixEnds,
+    UnixName, Walk, flag,
 };
 
 use crate::calls::{Memory, Shape};
 use crate::fairness;
 use crate::kernel::{self, Plain};
-use crate::maps::{EVENTS, count, settings};
+use crate::maps::{EVENTS, GO_PROGRAMS, count, settings};
 
 /// A field of a [`Walk`], read from the map each time.
 macro_rules! get {
@@ -263,7 +263,7 @@ pub struct Moved {
 pub fn data(walk: *mut Walk, source: Source, memory: Memory, mut moved: Moved) {
     let id = bpf_get_current_pid_tgid();
     moved.header.tgid = (id >> 32) as u32;
-    moved.header.tid = id as u32;
+    moved.header.task = task(id);
     if moved.header.direction == Direction::Received as u8 {
         // SAFETY: has no requirements.
         moved.header.time = unsafe { bpf_ktime_get_ns() };
@@ -301,6 +301,31 @@ pub fn data(walk: *mut Walk, source: Source, memory: Memory, mut moved: Moved) {
         header.len = 0;
         header.moved = left as u32;
         deliver(walk, header, 0);
+    }
+}
+
+/// Who the current thread works for. Go keeps the running goroutine in a thread's own memory, right
+/// before where the thread's base points to.
+#[inline(always)]
+fn task(id: u64) -> u32 {
+    /// Most programs of Go have less than this many goroutines in their life, and all are told apart
+    /// from those of the same time.
+    const NUMBER: u64 = GOROUTINE as u64 - 1;
+    // SAFETY: a value of a map that the loader replaces as a whole.
+    match unsafe { GO_PROGRAMS.get((id >> 32) as u32) } {
+        None => id as u32,
+        Some(0) => 0,
+        Some(at) => {
+            let goroutine: u64 = read_user(kernel::thread_base().wrapping_sub(8));
+            // Its stack, and two places that functions compare theirs with: the second one is for
+            // the runtime's own stacks, and out of reach in a goroutine's.
+            let [low, high, _, guard]: [u64; 4] = read_user(goroutine);
+            let number = read_user::<u64>(goroutine + u64::from(*at)) & NUMBER;
+            if number == 0 || low >= high || guard != u64::MAX {
+                return 0;
+            }
+            number as u32 | GOROUTINE
+        }
     }
 }
 

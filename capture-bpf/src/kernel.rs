@@ -188,6 +188,17 @@ fn mapped(address: u32) -> [u8; 16] {
     unsafe { core::mem::transmute([0, 0, 0xffff_u32.to_be(), address]) }
 }
 
+/// Where the current thread's own memory is (`fs`); 0 where that is not known.
+#[inline(always)]
+pub fn thread_base() -> u64 {
+    let field = offset!(task_fsbase);
+    if field == 0 {
+        return 0;
+    }
+    // SAFETY: has no requirements.
+    read(unsafe { bpf_get_current_task() }, field)
+}
+
 /// Name of the current process: of its first thread.
 #[inline(always)]
 pub fn process_name() -> [u8; 16] {

@@ -9,12 +9,12 @@ use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use aya_ebpf::macros::raw_tracepoint;
 use aya_ebpf::programs::RawTracePointContext;
-use wirespan_capture_abi::{Direction, EventKind, Header, Role, Verdict};
+use wirespan_capture_abi::{Direction, EventKind, Header, Role, Verdict, flag};
 
 use crate::connections;
 use crate::copy;
 use crate::kernel;
-use crate::maps::THREADS;
+use crate::maps::{GO_PROGRAMS, THREADS};
 use crate::tls;
 
 /// States of TCP, `include/net/tcp_states.h`.
@@ -78,7 +78,7 @@ pub fn socket_gone_again(ctx: RawTracePointContext) -> i32 {
 /// `sched:sched_process_exec`
 #[raw_tracepoint]
 pub fn process_exec(_: RawTracePointContext) -> i32 {
-    leave(EventKind::Exec);
+    leave(EventKind::Exec, 0);
     tls::mapped();
     0
 }
@@ -86,30 +86,35 @@ pub fn process_exec(_: RawTracePointContext) -> i32 {
 /// `task:task_rename`: its name is another from now on.
 #[raw_tracepoint]
 pub fn process_renamed(_: RawTracePointContext) -> i32 {
-    leave(EventKind::Exec)
+    leave(EventKind::Exec, flag::RENAMED)
 }
 
 /// `sched:sched_process_exit`
 #[raw_tracepoint]
 pub fn process_exit(_: RawTracePointContext) -> i32 {
-    leave(EventKind::Exit)
+    leave(EventKind::Exit, 0)
 }
 
 /// Forgets the current thread; if it is the first of an observed process, tells the reader.
 #[inline(always)]
-fn leave(kind: EventKind) -> i32 {
+fn leave(kind: EventKind, flags: u8) -> i32 {
     let id = bpf_get_current_pid_tgid();
+    let is_first = id >> 32 == id & 0xffff_ffff;
+    if is_first && flags == 0 {
+        let _ = GO_PROGRAMS.remove((id >> 32) as u32);
+    }
     // SAFETY: only the thread itself touches its value.
     let Some(thread) = (unsafe { THREADS.get(id) }) else {
         return 0;
     };
     let observed = thread.verdict == Verdict::Observe as u32;
     let _ = THREADS.remove(id);
-    if observed && id >> 32 == id & 0xffff_ffff {
+    if observed && is_first {
         let header = Header {
             kind: kind as u8,
+            flags,
             tgid: (id >> 32) as u32,
-            tid: id as u32,
+            task: id as u32,
             // SAFETY: has no requirements.
             time: unsafe { bpf_ktime_get_ns() },
             ..Header::default()

@@ -36,6 +36,11 @@ pub static GO_CALLS: LruHashMap<SessionKey, TlsCall> = LruHashMap::with_max_entr
 #[map]
 pub static SESSION_WISHES: LruHashMap<SessionKey, Wish> = LruHashMap::with_max_entries(65_536, 0);
 
+/// Programs of Go, by process: where a goroutine keeps its number (`runtime.g.goid`), 0 where that is
+/// not known.
+#[map]
+pub static GO_PROGRAMS: HashMap<u32, u32> = HashMap::with_max_entries(16_384, 0);
+
 /// Threads by process id and thread id.
 #[map]
 pub static THREADS: HashMap<u64, Thread> = HashMap::with_max_entries(32_768, 0);

@@ -297,7 +297,7 @@ fn is_observed(key: &SessionKey, session: &mut Session) -> bool {
             kind: EventKind::Bind as u8,
             layer: Layer::Tls as u8,
             tgid: key.tgid,
-            tid: bpf_get_current_pid_tgid() as u32,
+            task: bpf_get_current_pid_tgid() as u32,
             // SAFETY: has no requirements.
             time: unsafe { bpf_ktime_get_ns() },
             sock: key.object,
@@ -468,7 +468,7 @@ pub fn forget(object: u64) {
         kind: EventKind::Unbind as u8,
         layer: Layer::Tls as u8,
         tgid: key.tgid,
-        tid: bpf_get_current_pid_tgid() as u32,
+        task: bpf_get_current_pid_tgid() as u32,
         // SAFETY: has no requirements.
         time: unsafe { bpf_ktime_get_ns() },
         sock: object,
@@ -492,7 +492,7 @@ pub fn mapped() {
     let header = Header {
         kind: EventKind::Mapped as u8,
         tgid: (id >> 32) as u32,
-        tid: id as u32,
+        task: id as u32,
         // SAFETY: has no requirements.
         time: unsafe { bpf_ktime_get_ns() },
         ..Header::default()

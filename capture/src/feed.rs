@@ -20,14 +20,14 @@ use wirespan_capture_abi::{
 use wirespan_engine::api::Direction;
 use wirespan_engine::{
     Address, Close, ConnectionId, Engine, Layer, Nanos, Opening, Process, Roles, Side, Sink, Start,
-    UnixName,
+    Task, UnixName,
 };
 
 use crate::clock::Clock;
 use crate::event::{Event, What};
 use crate::kernel::{FIRST_WINDOW, Tables};
 use crate::listeners::listening_ports;
-use crate::processes::Processes;
+use crate::processes::{Processes, Tasks};
 use crate::tap::{Tap, Tapped};
 use sessions::Sessions;
 
@@ -111,6 +111,8 @@ struct Flow {
     open: Option<Open>,
     /// The process that used the socket last.
     process: Option<Process>,
+    /// What of it did so, where that is known.
+    task: Option<Task>,
     /// When it was last heard of, on the monotonic clock.
     last: u64,
     /// Behind the last byte that an event told of, by the kernel's direction.
@@ -132,6 +134,7 @@ impl Flow {
             start,
             open: None,
             process: None,
+            task: None,
             last,
             seen: [0; 2],
             base: [0; 2],
@@ -198,6 +201,11 @@ impl Feed {
         }
     }
 
+    /// It is known what a process is made of.
+    pub(crate) fn understand(&mut self, tgid: u32, tasks: Tasks) {
+        self.processes.understand(tgid, Some(tasks));
+    }
+
     /// Takes an event.
     pub(crate) fn event(&mut self, event: &Event<'_>, known: &dyn Known, out: &mut Output<'_>) {
         let header = &event.header;
@@ -216,9 +224,15 @@ impl Feed {
             What::Bind(binding) => self.bind(header, binding, known, out),
             What::Unbind => self.unbind(header, out),
             What::Process(name) => self.processes.introduce(header.tgid, *name),
-            What::Exec => self.processes.forget(header.tgid),
+            What::Exec => {
+                self.processes.forget(header.tgid);
+                if header.flags & flag::RENAMED == 0 {
+                    self.processes.understand(header.tgid, None);
+                }
+            }
             What::Exit => {
                 self.processes.forget(header.tgid);
+                self.processes.understand(header.tgid, None);
                 self.uncover(header.tgid);
             }
             What::Mapped => {}
@@ -294,6 +308,7 @@ impl Feed {
             None => self.open(header, moving, time, out),
         };
         let process = self.processes.get(header.tgid);
+        let task = self.processes.task(header.tgid, header.task);
         let Some(flow) = self.flow(header) else {
             return;
         };
@@ -302,6 +317,10 @@ impl Feed {
         {
             flow.process = Some(process);
             out.to.set_process(open.id, process, time);
+        }
+        if flow.task != task {
+            flow.task = task;
+            out.to.set_task(open.id, task, time);
         }
         flow.last = header.time;
         let dir = open.direction(moving);

@@ -131,6 +131,7 @@ pub(crate) struct Tables {
     wishes: HashMap<MapData, u64, Plain<Wish>>,
     sessions: HashMap<MapData, Plain<SessionKey>, Plain<Session>>,
     session_wishes: HashMap<MapData, Plain<SessionKey>, Plain<Wish>>,
+    go_programs: HashMap<MapData, u32, u32>,
     counters: PerCpuArray<MapData, u64>,
 }
 
@@ -151,6 +152,7 @@ impl Kernel {
             wishes: take(&mut ebpf, "WISHES")?,
             sessions: take(&mut ebpf, "SESSIONS")?,
             session_wishes: take(&mut ebpf, "SESSION_WISHES")?,
+            go_programs: take(&mut ebpf, "GO_PROGRAMS")?,
             counters: take(&mut ebpf, "COUNTERS")?,
         };
         let mut kernel = Self {
@@ -448,6 +450,22 @@ impl Tables {
     /// As [`Tables::wish`], of a TLS session.
     pub(crate) fn wish_session(&mut self, key: SessionKey, wish: Wish) {
         let _ = self.session_wishes.insert(Plain(key), Plain(wish), 0);
+    }
+
+    /// Tells the kernel side where a process of Go has the numbers of its goroutines, `Some(None)`
+    /// where that is not known; `None` of any other. Returns whether it took it.
+    pub(crate) fn set_goroutines(&mut self, tgid: u32, goid: Option<Option<u16>>) -> bool {
+        match goid {
+            Some(at) => {
+                let at = at.map_or(0, u32::from);
+                self.go_programs.insert(tgid, at, 0).is_ok()
+            }
+            None => {
+                // What is not there need not be removed.
+                let _ = self.go_programs.remove(&tgid);
+                true
+            }
+        }
     }
 
     /// Forgets a connection of which the kernel side does not see the end.

@@ -32,6 +32,8 @@ fn files(btf: &Btf<'_>, offsets: &mut Offsets) -> Result<(), BtfError> {
     offsets.task_comm = field(btf, "task_struct", "comm", 16)?;
     offsets.task_mm = field(btf, "task_struct", "mm", WORD)?;
     offsets.mm_exe_file = field(btf, "mm_struct", "exe_file", WORD)?;
+    // The name of a processor's own field.
+    offsets.task_fsbase = optional(btf, "task_struct", "thread.fsbase", WORD)?.unwrap_or_default();
     offsets.files_fdt = field(btf, "files_struct", "fdt", WORD)?;
     offsets.fdtable_max_fds = field(btf, "fdtable", "max_fds", 4)?;
     offsets.fdtable_fd = field(btf, "fdtable", "fd", WORD)?;
@@ -160,6 +162,7 @@ mod tests {
         let possible_net = sample.typedef("possible_net_t", possible_net);
         let no_net = sample.structure("no_net", 0, &[]);
         let ns = sample.structure("ns_common", 16, &[("ops", pointer, 0), ("inum", int, 8)]);
+        let thread = sample.structure("thread_struct", 64, &[("fsbase", pointer, 40)]);
         let net = if without == "namespaces" {
             no_net
         } else {
@@ -176,6 +179,7 @@ mod tests {
         structure(
             "task_struct",
             &[
+                ("thread", thread, 64),
                 ("files", pointer, 8),
                 ("group_leader", pointer, 16),
                 ("comm", comm, 24),
@@ -307,6 +311,7 @@ mod tests {
             task_comm: 24,
             task_mm: 48,
             mm_exe_file: 56,
+            task_fsbase: 104,
             files_fdt: 32,
             fdtable_max_fds: 0,
             fdtable_fd: 8,
@@ -381,6 +386,15 @@ mod tests {
         };
         let bytes = linux_5_10("skc_v6_daddr skc_v6_rcv_saddr");
         assert_eq!(read(&bytes), Ok(expected));
+    }
+
+    #[test]
+    fn kernel_for_another_processor_has_no_offset_of_what_this_one_has() {
+        let expected = Offsets {
+            task_fsbase: 0,
+            ..expected_5_10()
+        };
+        assert_eq!(read(&linux_5_10("thread")), Ok(expected));
     }
 
     #[test]

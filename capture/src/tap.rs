@@ -1,7 +1,9 @@
 //! What the engine is told, told to somebody else as well: to a recording.
 
 use wirespan_engine::api::Direction;
-use wirespan_engine::{Both, Close, ConnectionId, Engine, Nanos, Opening, Process, Sink, Start};
+use wirespan_engine::{
+    Both, Close, ConnectionId, Engine, Nanos, Opening, Process, Sink, Start, Task,
+};
 
 /// Hears whatever the engine is told of connections, in the same order and with the same times.
 ///
@@ -13,6 +15,8 @@ pub trait Tap {
     fn open(&mut self, id: ConnectionId, opening: &Opening, time: Nanos);
     /// Another process uses the observed socket now.
     fn set_process(&mut self, id: ConnectionId, process: Process, time: Nanos);
+    /// What comes next was moved by this task of the process.
+    fn set_task(&mut self, id: ConnectionId, task: Option<Task>, time: Nanos);
     /// A direction of a connection joined in the middle is read from `offset` on.
     fn anchor(&mut self, id: ConnectionId, dir: Direction, offset: u64, time: Nanos);
     /// From the offsets `at` on, both streams are what goes on inside TLS.
@@ -35,6 +39,7 @@ pub trait Tap {
 impl Tap for () {
     fn open(&mut self, _: ConnectionId, _: &Opening, _: Nanos) {}
     fn set_process(&mut self, _: ConnectionId, _: Process, _: Nanos) {}
+    fn set_task(&mut self, _: ConnectionId, _: Option<Task>, _: Nanos) {}
     fn anchor(&mut self, _: ConnectionId, _: Direction, _: u64, _: Nanos) {}
     fn cleartext(&mut self, _: ConnectionId, _: Both<u64>, _: Start, _: Nanos) {}
     fn acked(&mut self, _: ConnectionId, _: Direction, _: u64, _: Nanos) {}
@@ -62,6 +67,11 @@ impl Tapped<'_> {
     pub(crate) fn set_process(&mut self, id: ConnectionId, process: Process, time: Nanos) {
         self.engine.set_process(id, process);
         self.tap.set_process(id, process, time);
+    }
+
+    pub(crate) fn set_task(&mut self, id: ConnectionId, task: Option<Task>, time: Nanos) {
+        self.engine.set_task(id, task);
+        self.tap.set_task(id, task, time);
     }
 
     pub(crate) fn anchor(&mut self, id: ConnectionId, dir: Direction, offset: u64, time: Nanos) {

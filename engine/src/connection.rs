@@ -19,7 +19,7 @@ use crate::table::{Facts, Outlet, Pool, Table};
 use crate::text::Text;
 use crate::timers::Timers;
 use crate::types::{
-    Close, Closed, Config, Layer, Nanos, Opening, Process, Roles, Sink, Start, Unread,
+    Close, Closed, Config, Layer, Nanos, Opening, Process, Roles, Sink, Start, Task, Unread,
 };
 
 use input::Again;
@@ -104,6 +104,8 @@ impl Connection {
                 server: opening.server,
                 side: opening.side,
                 process: opening.process,
+                inside: Both::default(),
+                task: None,
                 flags: midstream.with(tls),
             },
             roles: opening.roles,
@@ -140,6 +142,11 @@ impl Connection {
     /// Another process uses the observed socket now.
     pub(crate) fn set_process(&mut self, process: Process) {
         self.facts.process = Some(process);
+    }
+
+    /// What comes next was moved by this task.
+    pub(crate) fn set_task(&mut self, task: Option<Task>) {
+        self.facts.task = task;
     }
 
     pub(crate) fn heap_bytes(&self) -> usize {
@@ -221,6 +228,8 @@ impl Connection {
         std::mem::swap(&mut self.streams.to_server, &mut self.streams.to_client);
         std::mem::swap(&mut self.facts.client, &mut self.facts.server);
         self.facts.side = self.facts.side.reverse();
+        let inside = &mut self.facts.inside;
+        std::mem::swap(&mut inside.to_server, &mut inside.to_client);
         for again in &mut self.again {
             again.dir = again.dir.reverse();
         }

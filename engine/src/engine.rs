@@ -9,7 +9,7 @@ use crate::connection::{Connection, Context};
 use crate::registry::Registry;
 use crate::stats::{Stats, add};
 use crate::table::Pool;
-use crate::types::{Close, Closed, Config, ConnectionId, Nanos, Opening, Process, Sink, Start};
+use crate::types::{Close, Closed, Config, ConnectionId, Nanos, Opening, Process, Sink, Start, Task};
 
 /// Turns what sources see of connections into exchanges. One for each worker; nothing is shared.
 ///
@@ -89,6 +89,12 @@ impl Engine {
         (slot.generation == id.generation).then_some(connection)
     }
 
+    fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+        let slot = self.slots.get_mut(id.slot as usize)?;
+        let connection = slot.connection.as_deref_mut()?;
+        (slot.generation == id.generation).then_some(connection)
+    }
+
     /// Takes captured bytes of a direction. Order is free, overlaps are trimmed, the first copy of
     /// a byte wins.
     pub fn chunk(
@@ -152,11 +158,16 @@ impl Engine {
     /// Takes the news that another process uses the observed socket now: it was handed on, or runs
     /// another program. Exchanges that end from here on are said to be its.
     pub fn set_process(&mut self, id: ConnectionId, process: Process) {
-        if let Some(slot) = self.slots.get_mut(id.slot as usize)
-            && slot.generation == id.generation
-            && let Some(connection) = &mut slot.connection
-        {
+        if let Some(connection) = self.get_mut(id) {
             connection.set_process(process);
+        }
+    }
+
+    /// Takes the news that what is told of a connection from here on was moved by this task of its
+    /// process; `None` where that is not known, as it is not at first.
+    pub fn set_task(&mut self, id: ConnectionId, task: Option<Task>) {
+        if let Some(connection) = self.get_mut(id) {
+            connection.set_task(task);
         }
     }
 

@@ -36,6 +36,6 @@ pub use stats::{Ledger, ProtocolStats, Stats};
 pub use text::Attrs;
 pub use types::{
     Close, Closed, Config, ConnectionId, Exchange, Layer, Nanos, Opening, Process, Roles, Side,
-    Sink, Start, TICK, Unread,
+    Sink, Start, TICK, Task, Unread,
 };
 pub use wirespan_parser_api as api;

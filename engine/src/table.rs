@@ -13,10 +13,11 @@ use wirespan_parser_api::{
 };
 
 use crate::address::Address;
+use crate::both::Both;
 use crate::stats::{ProtocolStats, add};
 use crate::text::{Cut, Span, Text};
 use crate::timers::{NEVER, Timers};
-use crate::types::{Exchange, Nanos, Process, Side, Sink};
+use crate::types::{Exchange, Nanos, Process, Side, Sink, Task};
 
 /// What all exchanges of a connection have in common.
 #[derive(Clone, Debug)]
@@ -26,6 +27,10 @@ pub(crate) struct Facts {
     pub(crate) server: Address,
     pub(crate) side: Side,
     pub(crate) process: Option<Process>,
+    /// Offsets at which the layer that is read began.
+    pub(crate) inside: Both<u64>,
+    /// What of the process moved the bytes at hand.
+    pub(crate) task: Option<Task>,
     /// Flags of every exchange.
     pub(crate) flags: Flags,
 }
@@ -48,6 +53,7 @@ pub(crate) struct Open {
     id: ExchangeId,
     protocol: ProtocolName,
     offset: u64,
+    flow_offset: u64,
     flags: Flags,
     outcome: Option<Outcome>,
     trace: Option<Trace>,
@@ -57,6 +63,10 @@ pub(crate) struct Open {
     status: Span,
     /// When the first byte of the request was captured.
     start: Moment,
+    /// What of the process moved the request.
+    task: Option<Task>,
+    /// What of it moved the beginning of the response.
+    answered_by: Option<Task>,
     /// Offset of the request's first byte, where the client sent it.
     request_at: Option<u64>,
     request_end: Progress,
@@ -82,6 +92,14 @@ pub(crate) struct Beginning {
     pub(crate) dir: Direction,
     pub(crate) at: u64,
     pub(crate) time: Moment,
+}
+
+/// How a response began: where, when, and what moved it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Answer {
+    pub(crate) at: u64,
+    pub(crate) start: Option<Nanos>,
+    pub(crate) task: Option<Task>,
 }
 
 /// When something happened.
@@ -232,11 +250,14 @@ impl Table {
         open.id = id;
         open.protocol = request.protocol;
         open.offset = at;
+        open.flow_offset = at.saturating_sub(outlet.facts.inside[dir]);
         open.flags = outlet.facts.flags.with(request.flags);
         if !self.clean || time.exact().is_none() {
             open.flags = open.flags.with(Flags::GAP);
         }
         open.start = time;
+        open.task = outlet.facts.task;
+        open.answered_by = None;
         open.epoch = self.epoch;
         open.outcome = None;
         open.request_at = Some(at).filter(|_| dir == Direction::ToServer);
@@ -253,15 +274,19 @@ impl Table {
         open.report = self.timers.report(start, start);
         self.due = self.due.min(open.expiry).min(open.report);
         self.heap = self.heap.saturating_add(open.heap_bytes());
+        if open.task.is_some() {
+            outlet.sink.begun(&open.exchange(outlet.facts));
+        }
         self.open.push_back(open);
         true
     }
 
     /// Notes where and when a response began whose status is not known yet.
-    pub(crate) fn response_start(&mut self, id: ExchangeId, at: u64, start: Option<Nanos>) {
+    pub(crate) fn response_start(&mut self, id: ExchangeId, answer: Answer) {
         if let Some(open) = self.find(id) {
-            open.response_at = Some(at);
-            open.response_start = start;
+            open.response_at = Some(answer.at);
+            open.response_start = answer.start;
+            open.answered_by = answer.task;
         }
     }
 
@@ -285,8 +310,7 @@ impl Table {
     pub(crate) fn response(
         &mut self,
         id: ExchangeId,
-        at: u64,
-        start: Option<Nanos>,
+        answer: Answer,
         response: &Response<'_>,
     ) -> bool {
         let Some(open) = self.find(id) else {
@@ -297,8 +321,11 @@ impl Table {
         open.status = status;
         open.outcome = Some(response.outcome);
         open.flags = open.flags.with(response.flags);
-        open.response_at = open.response_at.or(Some(at));
-        open.response_start = open.response_start.or(start);
+        if open.response_at.is_none() {
+            open.answered_by = answer.task;
+        }
+        open.response_at = open.response_at.or(Some(answer.at));
+        open.response_start = open.response_start.or(answer.start);
         for attr in response.attrs {
             open.text.push_attr(attr);
         }
@@ -437,6 +464,7 @@ impl Open {
             id: ExchangeId(0),
             protocol: ProtocolName(""),
             offset: 0,
+            flow_offset: 0,
             flags: Flags::NONE,
             outcome: None,
             trace: None,
@@ -445,6 +473,8 @@ impl Open {
             target: Span::default(),
             status: Span::default(),
             start: Moment::About(Nanos(0)),
+            task: None,
+            answered_by: None,
             request_at: None,
             request_end: Progress::Running,
             response_start: None,
@@ -516,12 +546,15 @@ impl Open {
             server: facts.server,
             side: facts.side,
             process: facts.process,
+            task: self.task,
+            answered_by: self.answered_by,
             protocol: self.protocol,
             operation: self.text.get(self.operation),
             target: self.text.get(self.target),
             status: self.text.get(self.status),
             outcome: self.outcome,
             offset: self.offset,
+            flow_offset: self.flow_offset,
             start: self.start.nearest(),
             open: None,
             duration: span(self.start.exact(), self.response_end.time()).filter(|_| whole),

@@ -1,5 +1,7 @@
 //! What goes into the engine and what comes out of it.
 
+use std::num::NonZeroU32;
+
 use wirespan_parser_api::{
     Direction, ErrorKind, Flags, Outcome, ProtocolName, Redaction, TraceContext,
 };
@@ -140,6 +142,38 @@ impl Process {
     }
 }
 
+/// What of a process moved bytes: a thread, or a goroutine of a program in Go. Of one process, equal
+/// ones are the same as long as it lives; numbers may be used again later.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct Task(NonZeroU32);
+
+impl Task {
+    /// Bit by which goroutines are told from threads.
+    pub const GOROUTINE: u32 = 1 << 31;
+
+    /// A thread by its number in the initial pid namespace; a goroutine by the low 31 bits of its
+    /// number and [`Task::GOROUTINE`]. `None` for zero, which is nobody.
+    #[must_use]
+    pub const fn new(number: u32) -> Option<Self> {
+        match NonZeroU32::new(number) {
+            Some(number) => Some(Self(number)),
+            None => None,
+        }
+    }
+
+    /// The number that it was made of.
+    #[must_use]
+    pub const fn number(self) -> u32 {
+        self.0.get()
+    }
+
+    /// Whether it is a goroutine.
+    #[must_use]
+    pub const fn is_goroutine(self) -> bool {
+        self.number() & Self::GOROUTINE != 0
+    }
+}
+
 /// How a connection ended.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Close {
@@ -159,6 +193,10 @@ pub enum Close {
 
 /// Receives what the engine finds. Called in order of completion within a connection.
 pub trait Sink {
+    /// Takes a request that was read, as far as it is known, before anything that the same task does
+    /// next. Only of those whose [`Exchange::task`] is known; each comes again as a finished exchange.
+    fn begun(&mut self, _request: &Exchange<'_>) {}
+
     /// Takes one finished exchange.
     fn exchange(&mut self, exchange: &Exchange<'_>);
 
@@ -183,6 +221,11 @@ pub struct Exchange<'a> {
     pub side: Side,
     /// Whose socket it is, where that is known.
     pub process: Option<Process>,
+    /// What of that process moved the bytes with which the request could be read, where that is
+    /// known.
+    pub task: Option<Task>,
+    /// What of it moved those with which the response began.
+    pub answered_by: Option<Task>,
     /// Protocol of the record.
     pub protocol: ProtocolName,
     /// See records.md; empty where it cannot be known.
@@ -195,6 +238,9 @@ pub struct Exchange<'a> {
     pub outcome: Option<Outcome>,
     /// Stream offset of the request's first byte: with `connection`, names the exchange.
     pub offset: u64,
+    /// The same as both ends of the connection count it: from where the layer that is read began,
+    /// however much of what carries it was seen at one end.
+    pub flow_offset: u64,
     /// When the request's first byte was captured.
     pub start: Nanos,
     /// In a report of an exchange that is still open: for how long, in nanoseconds.

@@ -34,8 +34,8 @@ mod stripped;
 pub use go::GoOffsets;
 pub use reason::Reason;
 pub use scan::{
-    BuildId, Condition, ExitSite, Exits, Family, Function, Instruction, Library, Machine, Register,
-    Returns, Role, Scan, Site, Value, Why,
+    BuildId, Condition, ExitSite, Exits, Family, Function, Goroutines, Instruction, Library,
+    Machine, Register, Returns, Role, Scan, Site, Value, Why,
 };
 
 use elf::Image;

@@ -14,8 +14,18 @@ pub struct Scan {
     pub build_id: Option<BuildId>,
     /// TLS libraries in this file with functions that can be probed.
     pub found: Vec<Library>,
+    /// For a program of Go, with or without TLS: what is known of its goroutines.
+    pub goroutines: Option<Goroutines>,
     /// Why nothing, or not everything, can be probed.
     pub reasons: Vec<Reason>,
+}
+
+/// Goroutines of a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Goroutines {
+    /// Where `runtime.g` has `goid`, of 8 bytes; `None` where the layout of this version is not
+    /// known.
+    pub goid: Option<u16>,
 }
 
 /// What a file was compiled for. Sites are found for [`Machine::X86_64`] only.

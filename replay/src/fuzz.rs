@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use wirespan_engine::api::Direction;
-use wirespan_engine::{Both, Close, Nanos, Opening, Process, Start};
+use wirespan_engine::{Both, Close, Nanos, Opening, Process, Start, Task};
 
 use crate::run::{Lanes, Wait, drive};
 use crate::segment::Segment;
@@ -71,6 +71,7 @@ impl Streams for Nowhere {
         true
     }
     fn set_process(&mut self, (): (), _: Process) {}
+    fn set_task(&mut self, (): (), _: Option<Task>) {}
     fn chunk(&mut self, (): (), _: Direction, _: u64, _: &[u8], _: Nanos) {}
     fn passed(&mut self, (): (), _: Direction, _: u64, _: u64, _: Nanos) {}
     fn lost(&mut self, (): (), _: Direction, _: u64, _: u64, _: Nanos) {}

@@ -4,7 +4,7 @@
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
-use wirespan_engine::{Address, Close, Layer, Process, Roles, Side, Start, UnixName};
+use wirespan_engine::{Address, Close, Layer, Process, Roles, Side, Start, Task, UnixName};
 
 /// What is said of one packet. Empty for captures that others made.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -40,6 +40,8 @@ pub(crate) enum Note {
     Lost,
     /// Another process uses the observed socket from now on.
     Process(Process),
+    /// What comes next was moved by this task of the process.
+    Task(Option<Task>),
     /// From here on, both streams are what goes on inside TLS.
     Cleartext(Start),
     /// The connection ends.
@@ -128,6 +130,7 @@ impl Note {
                 let pid = pid.parse().ok()?;
                 Some(Self::Process(Process::new(pid, name.as_bytes())))
             }
+            Some(("task", number)) => number.parse().ok().map(|n| Self::Task(Task::new(n))),
             Some(("close", how)) => {
                 let known = NAMES.iter().find(|(_, name)| *name == how);
                 known.map(|(how, _)| Self::Close(*how))
@@ -148,6 +151,7 @@ impl fmt::Display for Note {
                 let (pid, name) = (process.pid, process.name());
                 write!(f, "{OURS} process={pid} name={name}")
             }
+            Self::Task(task) => write!(f, "{OURS} task={}", task.map_or(0, Task::number)),
             Self::Close(how) => {
                 let known = NAMES.iter().find(|(known, _)| known == how);
                 write!(f, "{OURS} close={}", known.map_or("", |(_, name)| name))
@@ -326,8 +330,9 @@ mod tests {
             assert_eq!(Note::parse(&note.to_string()), Some(note));
         }
         let process = |name: &str| Note::Process(Process::new(4711, name.as_bytes()));
+        let tasks = [0, 1, u32::MAX].map(|number| Note::Task(Task::new(number)));
         let processes = names.into_iter().flatten().map(process);
-        for note in processes.chain([Note::Anchor, Note::Lost]) {
+        for note in processes.chain([Note::Anchor, Note::Lost]).chain(tasks) {
             assert_eq!(Note::parse(&note.to_string()), Some(note));
         }
     }
@@ -355,6 +360,7 @@ mod tests {
             "look here",
             "wirespan close=gone",
             "wirespan process=init name=init",
+            "wirespan task=-1",
         ] {
             assert_eq!(Note::parse(comment), None, "{comment}");
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use wirespan_engine::api::Direction;
 use wirespan_engine::{
-    Both, Close, Config, ConnectionId, Engine, Nanos, Opening, Process, Registry, Sink, Start,
+    Both, Close, Config, ConnectionId, Engine, Nanos, Opening, Process, Registry, Sink, Start, Task,
 };
 
 use crate::segment::Segment;
@@ -25,6 +25,9 @@ pub trait Collect: Sink + Send {
     /// What is found at one time has no order of its own: how a stream was cut into packets must
     /// not show.
     fn at(&mut self, now: Nanos);
+
+    /// Called once, when all that was found has been told.
+    fn finish(&mut self) {}
 
     /// Hands over what was collected since the last take.
     fn take(&mut self) -> Self::Batch;
@@ -73,6 +76,7 @@ impl<C: Collect> Shard<C> {
         };
         self.flows.finish(at, &mut feed);
         self.engine.finish(at.now, &mut self.collector);
+        self.collector.finish();
     }
 
     pub(crate) fn tcp(&self) -> &crate::TcpStats {
@@ -99,6 +103,10 @@ impl<C: Collect> Streams for Feed<'_, C> {
 
     fn set_process(&mut self, id: ConnectionId, process: Process) {
         self.engine.set_process(id, process);
+    }
+
+    fn set_task(&mut self, id: ConnectionId, task: Option<Task>) {
+        self.engine.set_task(id, task);
     }
 
     fn chunk(&mut self, id: ConnectionId, dir: Direction, offset: u64, bytes: &[u8], time: Nanos) {

@@ -14,7 +14,7 @@
 use std::collections::VecDeque;
 
 use wirespan_engine::api::Direction;
-use wirespan_engine::{Both, Close, Nanos, Opening, Process, Start};
+use wirespan_engine::{Both, Close, Nanos, Opening, Process, Start, Task};
 
 use crate::connection::{Connection, Verdict};
 use crate::flow::HOLD_TIME;
@@ -29,7 +29,7 @@ const IDLE: u64 = 3_600_000_000_000;
 const REMEMBER: u64 = 60_000_000_000;
 
 /// Most open connections of a shard.
-const MAX_OPEN: usize = 16 << 10;
+const MAX_OPEN: usize = 64 << 10;
 
 /// Most closed connections that a shard remembers.
 const MAX_CLOSED: usize = 4 << 10;
@@ -41,6 +41,7 @@ pub(crate) trait Streams {
     fn open(&mut self, opening: Opening, now: Nanos) -> Self::Id;
     fn is_open(&self, id: Self::Id) -> bool;
     fn set_process(&mut self, id: Self::Id, process: Process);
+    fn set_task(&mut self, id: Self::Id, task: Option<Task>);
     fn chunk(&mut self, id: Self::Id, dir: Direction, offset: u64, bytes: &[u8], time: Nanos);
     fn passed(&mut self, id: Self::Id, dir: Direction, offset: u64, len: u64, time: Nanos);
     fn lost(&mut self, id: Self::Id, dir: Direction, offset: u64, len: u64, time: Nanos);

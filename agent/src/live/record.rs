@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use wirespan_capture::Tap;
 use wirespan_engine::api::Direction;
-use wirespan_engine::{Both, Close, ConnectionId, Nanos, Opening, Process, Start};
+use wirespan_engine::{Both, Close, ConnectionId, Nanos, Opening, Process, Start, Task};
 use wirespan_replay::{StreamId, StreamWriter};
 
 use crate::cli::Output;
@@ -206,6 +206,12 @@ impl<W: Write> Tap for Tape<W> {
     fn set_process(&mut self, id: ConnectionId, process: Process, time: Nanos) {
         if let Some(id) = self.ids.get(&id) {
             self.writer.set_process(*id, process, time);
+        }
+    }
+
+    fn set_task(&mut self, id: ConnectionId, task: Option<Task>, time: Nanos) {
+        if let Some(id) = self.ids.get(&id) {
+            self.writer.set_task(*id, task, time);
         }
     }
 

@@ -1,5 +1,6 @@
 //! What is recorded and replayed gives the records that the engine gave when it was observed.
 
+mod parents;
 mod story;
 mod tshark;
 
@@ -72,6 +73,7 @@ fn observed(story: &Story) -> String {
         match call {
             Call::Chunk(dir, at, bytes) => engine.chunk(id, *dir, *at, bytes, now, &mut out),
             Call::Process(process) => engine.set_process(id, *process),
+            Call::Task(task) => engine.set_task(id, *task),
             Call::Passed(dir, at, len) => engine.passed(id, *dir, *at, *len, now, &mut out),
             Call::Lost(dir, at, len) => engine.lost(id, *dir, *at, *len, now, &mut out),
             Call::Anchor(dir, at) => engine.anchor(id, *dir, *at, now, &mut out),
@@ -104,6 +106,7 @@ fn recorded(story: &Story) -> Vec<u8> {
         match call {
             Call::Chunk(dir, at, bytes) => writer.chunk(id, *dir, *at, bytes, now),
             Call::Process(process) => writer.set_process(id, *process, now),
+            Call::Task(task) => writer.set_task(id, *task, now),
             Call::Passed(dir, at, len) => writer.passed(id, *dir, *at, *len, now),
             Call::Lost(dir, at, len) => writer.lost(id, *dir, *at, *len, now),
             Call::Anchor(dir, at) => writer.anchor(id, *dir, *at, now),

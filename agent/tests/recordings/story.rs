@@ -4,13 +4,16 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use proptest::prelude::*;
 use wirespan::api::Direction::{self, ToClient, ToServer};
-use wirespan_engine::{Address, Both, Close, Layer, Nanos, Opening, Process, Roles, Side, Start};
+use wirespan_engine::{
+    Address, Both, Close, Layer, Nanos, Opening, Process, Roles, Side, Start, Task,
+};
 
 /// One call of a source.
 #[derive(Clone, Debug)]
 pub(crate) enum Call {
     Chunk(Direction, u64, Vec<u8>),
     Process(Process),
+    Task(Option<Task>),
     Passed(Direction, u64, u64),
     Lost(Direction, u64, u64),
     Anchor(Direction, u64),
@@ -211,6 +214,7 @@ fn reversed(call: Call) -> Call {
     match call {
         Call::Chunk(dir, at, bytes) => Call::Chunk(dir.reverse(), at, bytes),
         Call::Process(process) => Call::Process(process),
+        Call::Task(task) => Call::Task(task),
         Call::Passed(dir, at, len) => Call::Passed(dir.reverse(), at, len),
         Call::Lost(dir, at, len) => Call::Lost(dir.reverse(), at, len),
         Call::Anchor(dir, at) => Call::Anchor(dir.reverse(), at),
@@ -267,6 +271,7 @@ prop_compose! {
         end in any::<u8>(),
         wrong_way_round in any::<bool>(),
         late_anchor in any::<bool>(),
+        tasks in prop::collection::vec((any::<usize>(), 0..4_u32), 0..4),
         handed_on in prop::option::of((any::<usize>(), any::<u32>(), "\\PC{0,16}")),
     ) -> Connection {
         let mut calls = calls(&dialogue(http, &turns), &cuts, end);
@@ -277,6 +282,10 @@ prop_compose! {
         if let Some((at, pid, name)) = handed_on {
             let process = Call::Process(Process::new(pid, name.as_bytes()));
             calls.insert(at % (calls.len() + 1), process);
+        }
+        for (at, number) in tasks {
+            let task = Call::Task(Task::new(number));
+            calls.insert(at % (calls.len() + 1), task);
         }
         if opening.roles == Roles::Assumed && wrong_way_round {
             (opening.client, opening.server) = (opening.server, opening.client);

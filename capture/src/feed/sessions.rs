@@ -132,6 +132,7 @@ impl Feed {
         session.names = flow.names.clone();
         session.partner = Some((socket, binding.sock_born));
         session.process = flow.process;
+        session.task = flow.task;
         let before = flow.partner.replace((key, header.born));
         if let Some(open) = flow.open.take() {
             // What was told of the socket so far goes on inside.

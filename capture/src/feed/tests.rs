@@ -37,6 +37,9 @@ impl Tap for Heard {
     fn set_process(&mut self, _: ConnectionId, process: Process, _: Nanos) {
         self.note(format!("process {}", process.name()));
     }
+    fn set_task(&mut self, _: ConnectionId, task: Option<Task>, _: Nanos) {
+        self.note(format!("task {}", task.map_or(0, Task::number)));
+    }
     fn anchor(&mut self, _: ConnectionId, dir: Direction, offset: u64, _: Nanos) {
         self.note(format!("anchor {dir:?} {offset}"));
     }
@@ -101,7 +104,7 @@ pub(super) const SOCKET: Header = Header {
     other: 0,
     moved: 0,
     tgid: 0,
-    tid: 0,
+    task: 0,
     reserved: 0,
 };
 
@@ -306,4 +309,39 @@ fn unix_sockets_have_the_names_that_they_were_introduced_with() {
     rig.event(SOCKET, What::Open(unix, Some(Box::new(names))));
     rig.data(Received, (0, 0), "GET", 3);
     assert_eq!(rig.heard()[0], "open unix:@client unix:/run/x.sock server");
+}
+
+#[test]
+fn a_change_of_task_is_told_before_what_it_moved_and_of_processes_that_are_understood_only() {
+    let mut rig = Rig::new();
+    rig.open(Role::Server, 0);
+    let receive = |rig: &mut Rig, task, position| {
+        let header = Header {
+            tgid: 42,
+            task,
+            position,
+            moved: 1,
+            ..SOCKET
+        };
+        let direction = Received;
+        let bytes = b"x";
+        rig.event(header, What::Data { direction, bytes });
+        let mut heard = rig.heard();
+        heard.retain(|call| call.starts_with("task") || call.starts_with("chunk"));
+        heard
+    };
+    assert_eq!(receive(&mut rig, 43, 0), ["chunk ToServer 0 x"]);
+    rig.with(|feed, _| feed.understand(42, Tasks::Threads));
+    assert_eq!(receive(&mut rig, 43, 1), ["task 43", "chunk ToServer 1 x"]);
+    assert_eq!(receive(&mut rig, 43, 2), ["chunk ToServer 2 x"]);
+    assert_eq!(receive(&mut rig, 44, 3), ["task 44", "chunk ToServer 3 x"]);
+    let named = |flags| Header {
+        tgid: 42,
+        flags,
+        ..SOCKET
+    };
+    rig.event(named(flag::RENAMED), What::Exec);
+    assert_eq!(receive(&mut rig, 44, 4), ["chunk ToServer 4 x"]);
+    rig.event(named(0), What::Exec);
+    assert_eq!(receive(&mut rig, 44, 5), ["task 0", "chunk ToServer 5 x"]);
 }

@@ -17,13 +17,14 @@ use std::collections::HashMap;
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 
-use wirespan_probe_sites::Library;
+use wirespan_probe_sites::{Goroutines, Library};
 
 use crate::Error;
 use crate::clock::Clock;
 use crate::feed::Feed;
 use crate::hooks::Link;
 use crate::kernel::Kernel;
+use crate::processes::Tasks;
 use maps::FileId;
 use scanner::{News, Scanner};
 
@@ -34,6 +35,8 @@ pub(crate) struct Target {
     /// Why probes could not be attached.
     failure: Option<String>,
     links: Vec<Link>,
+    /// What is known of its goroutines, if it is a program of Go.
+    goroutines: Option<Goroutines>,
     /// Since when it is probed, on the monotonic clock.
     since: u64,
 }
@@ -96,6 +99,7 @@ impl Probes {
                     path,
                     failure: None,
                     links: Vec::new(),
+                    goroutines: scan.goroutines,
                     since: 0,
                 };
                 target.attach(&scan.found, Path::new(&way), kernel);
@@ -106,6 +110,7 @@ impl Probes {
                 detach(self.files.insert(id, target).into_iter().collect());
             }
             News::Process(tgid, files) => {
+                self.understand(tgid, &files, kernel, feed);
                 let targets = files.iter().filter_map(|file| self.files.get(file));
                 let probed = targets.filter(|target| !target.links.is_empty());
                 if let Some(since) = probed.map(|target| target.since).max() {
@@ -117,6 +122,27 @@ impl Probes {
                 detach(gone.collect());
             }
             News::All => {}
+        }
+    }
+
+    /// What a process is made of, by the files of its code, the program first. A library in Go
+    /// makes a process that has both threads and goroutines, of which neither is known.
+    fn understand(&self, tgid: u32, files: &[FileId], kernel: &mut Kernel, feed: &mut Feed) {
+        let in_go = |file: &FileId| self.files.get(file).and_then(|target| target.goroutines);
+        let Some((program, libraries)) = files.split_first() else {
+            return;
+        };
+        let goid = match in_go(program) {
+            Some(goroutines) => Some(goroutines.goid),
+            None if libraries.iter().any(|file| in_go(file).is_some()) => Some(None),
+            None => None,
+        };
+        let tasks = match goid {
+            Some(_) => Tasks::Goroutines,
+            None => Tasks::Threads,
+        };
+        if kernel.tables.set_goroutines(tgid, goid) {
+            feed.understand(tgid, tasks);
         }
     }
 }

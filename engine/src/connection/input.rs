@@ -157,6 +157,8 @@ impl Connection {
 
     /// Takes the pieces ahead that have come into line, in the order in which they came.
     pub(super) fn drain_ahead(&mut self, cx: &mut Context<'_>) {
+        // Who moved what has waited is not remembered.
+        let task = self.facts.task.take();
         loop {
             let ready = DIRECTIONS.map(|dir| (self.streams[dir].ready(), dir));
             let first = ready.iter().filter(|(seq, _)| seq.is_some()).min();
@@ -182,6 +184,7 @@ impl Connection {
                 Piece::Lost(_) => self.gap(dir, len, cx),
             }
         }
+        self.facts.task = task;
         self.has_pieces = DIRECTIONS
             .iter()
             .any(|dir| self.streams[*dir].first_ahead().is_some());

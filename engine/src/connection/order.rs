@@ -212,6 +212,13 @@ impl Connection {
 
     /// Lets deferred inputs go on as far as no hole is in the way.
     fn release(&mut self, cx: &mut Context<'_>) {
+        // Who moved what has waited is not remembered.
+        let task = self.facts.task.take();
+        self.release_known(cx);
+        self.facts.task = task;
+    }
+
+    fn release_known(&mut self, cx: &mut Context<'_>) {
         loop {
             if let Some(raw) = self.hole {
                 let stream = &self.streams[self.dir(raw)];

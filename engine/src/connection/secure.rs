@@ -44,7 +44,9 @@ impl Connection {
         self.start = start;
         self.parser = self.parked.take();
         for dir in DIRECTIONS {
-            self.pass_ciphertext(dir, at[self.dir(dir)], time, cx);
+            let at = at[self.dir(dir)];
+            self.facts.inside[dir] = at;
+            self.pass_ciphertext(dir, at, time, cx);
             let stream = &mut self.streams[dir];
             stream.need = 0;
             stream.gave_up = false;

@@ -12,7 +12,7 @@ use super::{Connection, Context};
 use crate::both::Both;
 use crate::stats::{ProtocolStats, add};
 use crate::stream::{End, Mode, Stream};
-use crate::table::{Beginning, Message, Moment, Outlet, Table};
+use crate::table::{Answer, Beginning, Message, Moment, Outlet, Table};
 use crate::text::Text;
 use crate::types::Unread;
 
@@ -373,6 +373,14 @@ impl Recorder<'_> {
         self.outlet.counts
     }
 
+    fn answer(&mut self, at: u64) -> Answer {
+        Answer {
+            at,
+            start: self.stream.message_time(at),
+            task: self.outlet.facts.task,
+        }
+    }
+
     fn abandon(&mut self, id: ExchangeId, why: Abandon) {
         let flags = match why {
             Abandon::Lost => Flags::GAP,
@@ -433,16 +441,16 @@ impl Emit for Recorder<'_> {
             }),
             Event::Mark { at } => self.stream.mark(at),
             Event::ResponseStart { id, at } => {
-                let start = self.stream.message_time(at);
-                self.table.response_start(id, at, start);
+                let answer = self.answer(at);
+                self.table.response_start(id, answer);
             }
             Event::Response {
                 id,
                 at,
                 ref response,
             } => {
-                let start = self.stream.message_time(at);
-                if !self.table.response(id, at, start, response) {
+                let answer = self.answer(at);
+                if !self.table.response(id, answer, response) {
                     add(&mut self.counts().orphans, 1);
                 }
             }

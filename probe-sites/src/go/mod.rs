@@ -16,7 +16,7 @@ use crate::elf::{Image, Symbol};
 use crate::entry::{GO, entry};
 use crate::exits::stepped;
 use crate::reason::Reason;
-use crate::scan::{Exits, Family, Function, Library, Machine, Returns, Role, Scan};
+use crate::scan::{Exits, Family, Function, Goroutines, Library, Machine, Returns, Role, Scan};
 
 pub use offsets::GoOffsets;
 
@@ -37,6 +37,10 @@ pub(crate) fn scan(image: &Image<'_>, scan: &mut Scan) {
     let Some(version) = build_info::version(image) else {
         return;
     };
+    let layout = (image.machine == Machine::X86_64).then(|| offsets::of(image, &version));
+    scan.goroutines = Some(Goroutines {
+        goid: layout.and_then(Result::ok).map(|layout| layout.goid),
+    });
     match library(image, version, &mut scan.reasons) {
         Ok(library) => scan.found.extend(library),
         Err(reason) => scan.reasons.push(reason),

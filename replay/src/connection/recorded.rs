@@ -8,6 +8,7 @@
 //! | note `open`, sent by the client | `open`; offset 0 is the byte after a SYN, or without one the sequence number for the client's stream and the acknowledgement for the server's |
 //! | note `anchor` | `anchor` at its sequence number |
 //! | note `process` | `set_process` |
+//! | note `task` | `set_task` |
 //! | note `cleartext` | `cleartext` from its sequence number and its acknowledgement on |
 //! | note `close` | `close`; what else the packet says is for other readers |
 //! | payload | `chunk`; what the capture cut off: `passed`, with the note `lost`: `lost` |
@@ -89,6 +90,7 @@ impl<Id: Copy> Connection<Id> {
                 }
             }
             Some(Note::Process(process)) => streams.set_process(id, process),
+            Some(Note::Task(task)) => streams.set_task(id, task),
             Some(Note::Cleartext(start)) => {
                 let back = dir.reverse();
                 let (here, there) = (self.half(dir), self.half(back));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use wirespan_engine::api::Direction;
-use wirespan_engine::{Both, Close, Nanos, Opening, Process, Start};
+use wirespan_engine::{Both, Close, Nanos, Opening, Process, Start, Task};
 
 use crate::TcpStats;
 use crate::label::Label;
@@ -161,6 +161,10 @@ impl Streams for Recorder {
     fn set_process(&mut self, id: usize, process: Process) {
         self.calls.push("set_process");
         self.connections[id].opening.process = Some(process);
+    }
+
+    fn set_task(&mut self, _: usize, _: Option<Task>) {
+        self.calls.push("set_task");
     }
 
     fn chunk(&mut self, id: usize, dir: Direction, offset: u64, bytes: &[u8], _: Nanos) {

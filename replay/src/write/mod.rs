@@ -13,7 +13,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use wirespan_engine::api::Direction;
-use wirespan_engine::{Address, Both, Close, Nanos, Opening, Process, Start};
+use wirespan_engine::{Address, Both, Close, Nanos, Opening, Process, Start, Task};
 
 use crate::ip::LARGEST_LOSS;
 use crate::label::{Introduction, Lane, Note};
@@ -169,13 +169,12 @@ impl<W: Write> StreamWriter<W> {
 
     /// Takes the news that another process uses the observed socket now.
     pub fn set_process(&mut self, id: StreamId, process: Process, time: Nanos) {
-        if let Some(connection) = self.connections.get(&id) {
-            let there = Direction::ToServer;
-            let segment = connection.segment(there, connection.next(there), Control::Ack);
-            let note = Note::Process(process);
-            self.output
-                .packet(connection.interface, time, &segment, Some(note));
-        }
+        self.remark(id, Note::Process(process), time);
+    }
+
+    /// Takes the news that what comes next was moved by this task of the process.
+    pub fn set_task(&mut self, id: StreamId, task: Option<Task>, time: Nanos) {
+        self.remark(id, Note::Task(task), time);
     }
 
     /// Takes captured bytes of a direction.
@@ -226,13 +225,7 @@ impl<W: Write> StreamWriter<W> {
                 connection.streams[dir].note(0, at[dir]);
             }
         }
-        if let Some(connection) = self.connections.get(&id) {
-            let there = Direction::ToServer;
-            let segment = connection.segment(there, connection.next(there), Control::Ack);
-            let note = Note::Cleartext(start);
-            self.output
-                .packet(connection.interface, time, &segment, Some(note));
-        }
+        self.remark(id, Note::Cleartext(start), time);
     }
 
     /// Takes the news that the receiver of `dir` has acknowledged its bytes before `upto`.
@@ -321,6 +314,16 @@ impl<W: Write> StreamWriter<W> {
     pub fn finish(mut self) -> io::Result<W> {
         self.output.flush()?;
         Ok(self.output.into_sink())
+    }
+
+    /// A packet that says nothing but its note.
+    fn remark(&mut self, id: StreamId, note: Note, time: Nanos) {
+        if let Some(connection) = self.connections.get(&id) {
+            let there = Direction::ToServer;
+            let segment = connection.segment(there, connection.next(there), Control::Ack);
+            self.output
+                .packet(connection.interface, time, &segment, Some(note));
+        }
     }
 
     /// Bytes of a stream that are not there: `len` from `offset` on.
