@@ -113,41 +113,67 @@ impl Collector {
             // A span is written when it is made, and an open exchange is none.
             Writer::Spans(_) | Writer::Nothing => return,
         }
-        self.end_line(exchange);
+        self.end_line(place(exchange));
     }
 
-    fn write_span(&mut self, exchange: &Exchange<'_>, span: Span) {
+    fn write_span(&mut self, place: (u64, u64), span: Span) {
         if let Writer::Spans(lines) = &self.writer {
             lines.span(&mut self.batch.bytes, &span);
-            self.end_line(exchange);
+            self.end_line(place);
         }
         if let Some(queue) = &self.queue {
             queue.push_waiting(span, PATIENCE);
         }
     }
 
-    fn end_line(&mut self, exchange: &Exchange<'_>) {
+    /// Writes the spans that need not wait for their trace any longer: at `now`, or at the end.
+    fn release(&mut self, now: Option<Nanos>) {
+        /// Behind all exchanges of the same time.
+        const LAST: (u64, u64) = (u64::MAX, 0);
+        let Some(observer) = &mut self.observer else {
+            return;
+        };
+        for span in observer.released(now) {
+            self.write_span(LAST, span);
+        }
+    }
+
+    /// Ends the line of what has this place among those of the same time: connection, and offset.
+    fn end_line(&mut self, (connection, offset): (u64, u64)) {
         self.batch.lines.push(Line {
             order: Order {
                 time: self.now,
-                connection: exchange.connection,
-                offset: exchange.offset,
+                connection,
+                offset,
             },
             end: self.batch.bytes.len(),
         });
     }
 }
 
+const fn place(exchange: &Exchange<'_>) -> (u64, u64) {
+    (exchange.connection, exchange.offset)
+}
+
 impl Sink for Collector {
+    fn begun(&mut self, request: &Exchange<'_>) {
+        if let Some(observer) = &mut self.observer {
+            observer.begun(request);
+        }
+    }
+
     fn exchange(&mut self, exchange: &Exchange<'_>) {
         if !self.filter.matches(exchange) {
+            if let Some(observer) = &mut self.observer {
+                observer.left_out(exchange);
+            }
             return;
         }
         self.red.record(exchange);
         self.batch.exchanges += 1;
         let observer = self.observer.as_mut();
         if let Some(span) = observer.and_then(|observer| observer.exchange(exchange)) {
-            self.write_span(exchange, span);
+            self.write_span(place(exchange), span);
         }
         self.write(exchange);
     }
@@ -164,6 +190,11 @@ impl Collect for Collector {
 
     fn at(&mut self, now: Nanos) {
         self.now = now;
+        self.release(Some(now));
+    }
+
+    fn finish(&mut self) {
+        self.release(None);
     }
 
     fn take(&mut self) -> Batch {

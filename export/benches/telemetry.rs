@@ -61,8 +61,8 @@ impl Sink for Bench<'_> {
         let facts = Facts::of(exchange, &routes, &mut route);
         criterion.bench_function(&format!("{name}/span"), |bencher| {
             bencher.iter(|| {
-                let ids = spans.ids(exchange, &facts);
-                black_box(spans.make(exchange, &facts, ids))
+                let place = spans.place(exchange, &facts);
+                black_box(spans.make(exchange, &facts, place))
             });
         });
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use wirespan_engine::Exchange;
+use wirespan_engine::{Exchange, Nanos};
 
 use crate::metrics::{Metrics, Scratch};
 use crate::semconv::{Facts, Routes};
@@ -39,13 +39,28 @@ impl Observer {
         }
     }
 
+    /// Takes a request that begins, whose task is known. Each comes again, as one that is finished
+    /// or left out.
+    pub fn begun(&mut self, request: &Exchange<'_>) {
+        if let Some(spans) = &mut self.spans {
+            spans.begin(request);
+        }
+    }
+
+    /// Takes a finished exchange that is not to be counted.
+    pub fn left_out(&mut self, exchange: &Exchange<'_>) {
+        if let Some(spans) = &mut self.spans {
+            spans.leave_out(exchange);
+        }
+    }
+
     /// Counts a finished exchange. Returns its span, if it is one to be exported; the exemplars of
     /// metrics name only such.
     pub fn exchange(&mut self, exchange: &Exchange<'_>) -> Option<Span> {
         let facts = Facts::of(exchange, &self.routes, &mut self.route);
         let span = self.spans.as_mut().and_then(|spans| {
-            let ids = spans.ids(exchange, &facts);
-            spans.make(exchange, &facts, ids)
+            let place = spans.place(exchange, &facts);
+            spans.make(exchange, &facts, place)
         });
         let named = span
             .as_ref()
@@ -53,6 +68,13 @@ impl Observer {
         self.metrics
             .record(exchange, &facts, named, &mut self.scratch);
         span
+    }
+
+    /// Takes the spans that had to wait for their trace, at `now` by the clock of exchanges; with
+    /// `None`, all that still wait. To be called now and then, and at the end.
+    pub fn released(&mut self, now: Option<Nanos>) -> Vec<Span> {
+        let spans = self.spans.as_mut();
+        spans.map_or_else(Vec::new, |spans| spans.released(now))
     }
 
     /// The metrics.

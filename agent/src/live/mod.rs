@@ -196,6 +196,7 @@ impl<'a> Tail<'a> {
             None => &mut (),
         };
         let finished = live.finish(&mut self.collector, tap);
+        self.collector.finish();
         // A recording is whole, however else it ended.
         let recorded = self.recorder.take().map_or(Ok(()), Recorder::finish);
         watched?;

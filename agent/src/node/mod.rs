@@ -249,6 +249,10 @@ struct Recorder {
 }
 
 impl Sink for Recorder {
+    fn begun(&mut self, request: &Exchange<'_>) {
+        self.observer.begun(request);
+    }
+
     fn exchange(&mut self, exchange: &Exchange<'_>) {
         // What the program itself exports, and who asks it for metrics, would be counted by being
         // counted.
@@ -256,6 +260,7 @@ impl Sink for Recorder {
             .process
             .is_some_and(|process| process.pid == self.own_pid);
         if own || !self.filter.matches(exchange) {
+            self.observer.left_out(exchange);
             return;
         }
         self.flows.tell(exchange, &mut self.records);
@@ -263,6 +268,17 @@ impl Sink for Recorder {
         let span = self.observer.exchange(exchange);
         if let (Some(span), Some(queue)) = (span, &self.queue) {
             queue.push(span);
+        }
+    }
+}
+
+impl Recorder {
+    /// Exports the spans that need not wait for their trace any longer: at `now`, or at the end.
+    fn release(&mut self, now: Option<Nanos>) {
+        for span in self.observer.released(now) {
+            if let Some(queue) = &self.queue {
+                queue.push(span);
+            }
         }
     }
 }
@@ -348,6 +364,7 @@ impl Agent {
             }
             systemd.alive(Instant::now());
             self.look_at_recording(Instant::now());
+            self.recorder.release(Some(live.now()));
             if Instant::now() >= next_look {
                 next_look = Instant::now() + LOOK;
                 self.metrics.expire(live.now());
@@ -366,6 +383,7 @@ impl Agent {
         // Whoever waits for an answer is told at once.
         drop(orders);
         let finished = live.finish(&mut self.recorder, &mut ());
+        self.recorder.release(None);
         self.status.set(Vitals {
             ledger: finished.ledger,
             losses: finished.losses,

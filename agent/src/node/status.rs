@@ -272,7 +272,7 @@ fn series(snapshot: &Snapshot, held: usize) -> [Reading; 3] {
     ]
 }
 
-fn exports(queue: &Queue, counts: &Counts, spans: &spans::Counts) -> [Reading; 5] {
+fn exports(queue: &Queue, counts: &Counts, spans: &spans::Counts) -> [Reading; 6] {
     let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed) as f64;
     let dropped = Reading::counter(
         "wirespan.spans.dropped",
@@ -283,6 +283,11 @@ fn exports(queue: &Queue, counts: &Counts, spans: &spans::Counts) -> [Reading; 5
         "wirespan.spans.left_out",
         "{span}",
         "Exchanges of which no span was made, by reason.",
+    );
+    let parents = Reading::counter(
+        "wirespan.spans.parents",
+        "{span}",
+        "Client spans that no context told a parent of, by what was made of their thread or goroutine.",
     );
     let requests = Reading::counter(
         "wirespan.export.metrics",
@@ -309,6 +314,10 @@ fn exports(queue: &Queue, counts: &Counts, spans: &spans::Counts) -> [Reading; 5
         left_out
             .with(REASON, "sampling", spans.unsampled as f64)
             .with(REASON, "instrumented", spans.suppressed as f64),
+        parents
+            .with(REASON, "inferred", spans.inferred.found as f64)
+            .with(REASON, "mixed", spans.inferred.mixed as f64)
+            .with(REASON, "idle", spans.inferred.idle as f64),
         requests
             .with("wirespan.outcome", "taken", of(&counts.metrics_sent))
             .with("wirespan.outcome", "failed", of(&counts.metrics_failed)),

@@ -92,6 +92,43 @@ def python(servers):
     tell("python", PYTHON_PORT)
 
 
+def shop(servers):
+    """Services that call each other; see `traces/shop.py`."""
+    missing("redis-server", "curl")
+    if not sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres")):
+        missing("postgres")
+    for environment in (case_grpc.GRPCIO, tls.PYTHON):
+        if not environment.prepare():
+            tell("missing", ", ".join(environment.packages))
+            raise SystemExit
+    servers.redis()
+    servers.postgres()
+    script, orders, gateway = HERE / "traces" / "shop.py", free_port(), free_port()
+    servers.start([tls.PYTHON.python, "-B", script, "orders", str(orders),
+                   str(lab.POSTGRES_PORT), str(lab.REDIS_PORT)], orders)
+    servers.start([case_grpc.GRPCIO.python, "-B", script, "gateway", str(gateway), str(orders)],
+                  gateway)
+    tell("gateway", gateway)
+    tell("shop-ports", " ".join(map(str, [gateway, orders, lab.POSTGRES_PORT, lab.REDIS_PORT])))
+
+
+def goshop(servers):
+    """A service in each version of Go that asks Redis; see `tls/https.go`."""
+    missing("redis-server", "curl")
+    servers.redis()
+    tell("redis", lab.REDIS_PORT)
+    for version in tls.GO:
+        name = "go-" + version.rsplit(".", 1)[0]
+        try:
+            port, program = free_port(), tls.build(version)
+            servers.start([program, "shop", f"127.0.0.1:{port}", *tls.certificate(servers),
+                           f"127.0.0.1:{lab.REDIS_PORT}"], port)
+        except tls.Absent as absent:
+            tell(f"absent-{name}", absent)
+            continue
+        tell(name, port)
+
+
 def secured(servers, name):
     """One of those that speak TLS, if it can be had."""
     try:
@@ -113,7 +150,7 @@ def main():
                 secured(servers, name.removeprefix("tls/"))
                 continue
             {"nginx": nginx, "redis": redis, "postgres": postgres, "mariadb": mariadb,
-             "grpc": grpc, "python": python}[name](servers)
+             "grpc": grpc, "python": python, "shop": shop, "goshop": goshop}[name](servers)
         print("ready", flush=True)
         sys.stdin.read()
     finally:

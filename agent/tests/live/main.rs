@@ -25,5 +25,6 @@ mod servers;
 mod soak;
 mod tls;
 mod top;
+mod traces;
 mod unix;
 mod watch;

@@ -98,6 +98,12 @@ impl<'a> Facts<'a> {
         facts
     }
 
+    /// What can be said before anything of the request's content is looked at.
+    pub(crate) fn outline(exchange: &'a Exchange<'_>) -> Self {
+        let (instrument, kind) = measured_as(exchange);
+        Self::empty(exchange, instrument, kind)
+    }
+
     fn empty(exchange: &'a Exchange<'_>, instrument: Instrument, kind: Kind) -> Self {
         let tls = exchange.flags.has(Flags::TLS);
         let process = exchange.process.as_ref();

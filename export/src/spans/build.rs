@@ -5,17 +5,17 @@ use std::fmt::{self, Write as _};
 use wirespan_engine::api::{Flags, Value};
 use wirespan_engine::{Address, Exchange, Nanos};
 
-use super::{Ids, Span, Stored};
+use super::{Place, Span, Stored};
 use crate::semconv::{Facts, Instrument, Kind};
 
 /// Attributes that most spans have room for without growing.
 const USUAL: usize = 20;
 
 /// The span of `exchange`.
-pub(super) fn span(exchange: &Exchange<'_>, facts: &Facts<'_>, ids: Ids, weight: f64) -> Span {
+pub(super) fn span(exchange: &Exchange<'_>, facts: &Facts<'_>, place: Place, weight: f64) -> Span {
     let trace_state = exchange.trace.as_ref().map_or("", |trace| trace.tracestate);
     let mut span = Span {
-        ids,
+        ids: place.ids,
         kind: facts.kind,
         start: exchange.start,
         end: Nanos(exchange.start.0 + exchange.duration.unwrap_or(0)),
@@ -33,6 +33,9 @@ pub(super) fn span(exchange: &Exchange<'_>, facts: &Facts<'_>, ids: Ids, weight:
     span.trace_state = span.text.len() as u32;
     span.own(exchange, facts);
     span.derived(exchange, facts);
+    if let Some(source) = place.source {
+        span.text("wirespan.parent.source", source.name());
+    }
     span
 }
 

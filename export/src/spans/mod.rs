@@ -1,26 +1,33 @@
 //! Spans by the semantic conventions: one for each exchange, with the ids of its trace context.
 //!
 //! ```text
-//! exchange ─▶ instrumented? ─▶ ids (pairs) ─▶ head sampling ─▶ tail sampling ─▶ span
+//! request ─▶ causes
+//! exchange ─▶ instrumented? ─▶ place (causes, pairs) ─▶ head sampling ─▶ tail sampling ─▶ span
 //! ```
 //!
 //! Metrics are counted before any of this and stay exact whatever is left out here.
 
 mod build;
+#[cfg(test)]
+mod cause_tests;
+mod causes;
 mod instrumented;
 mod pairs;
 mod sampling;
 #[cfg(test)]
 mod tests;
+mod traces;
 
 use wirespan_engine::api::{Propagation, Value};
 use wirespan_engine::{Exchange, Nanos, Process, Side};
 
 use crate::ids::SpanIds;
 use crate::semconv::{Facts, Kind};
+use causes::Causes;
+pub use causes::{Inferred, Place};
 use instrumented::Instrumented;
-use pairs::Pairs;
 pub use sampling::{Head, Tail};
+use traces::Held;
 
 /// A finished span.
 #[derive(Clone, Debug)]
@@ -54,6 +61,26 @@ pub struct Span {
 enum Stored {
     Text { from: u32, to: u32 },
     Integer(i64),
+}
+
+/// How the parent of a span inside its process was found, where nobody told it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Source {
+    /// The thread that asks was handling a request.
+    Thread,
+    /// The goroutine was.
+    Goroutine,
+}
+
+impl Source {
+    /// Value of the attribute `wirespan.parent.source`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Thread => "thread",
+            Self::Goroutine => "goroutine",
+        }
+    }
 }
 
 /// Which span of which trace.
@@ -132,7 +159,7 @@ impl Default for Options {
 pub struct Spans {
     options: Options,
     instrumented: Instrumented,
-    pairs: Pairs,
+    causes: Causes,
     slowest: sampling::Slowest,
     counts: Counts,
 }
@@ -146,6 +173,8 @@ pub struct Counts {
     pub unsampled: u64,
     /// Left out because the process exports them itself.
     pub suppressed: u64,
+    /// What became of those that had to look for their parent inside a process.
+    pub inferred: Inferred,
 }
 
 impl Spans {
@@ -155,7 +184,7 @@ impl Spans {
         Self {
             options,
             instrumented: Instrumented::default(),
-            pairs: Pairs::default(),
+            causes: Causes::default(),
             slowest: sampling::Slowest::default(),
             counts: Counts::default(),
         }
@@ -169,30 +198,56 @@ impl Spans {
     /// What became of spans so far.
     #[must_use]
     pub const fn counts(&self) -> Counts {
-        self.counts
+        Counts {
+            inferred: self.causes.inferred,
+            ..self.counts
+        }
     }
 
-    /// The ids that the exchange has as a span, whether or not it is kept.
+    /// A request begins, whose task is known ([`Sink::begun`](wirespan_engine::Sink::begun)): now it
+    /// is decided what caused it.
+    pub fn begin(&mut self, exchange: &Exchange<'_>) {
+        let facts = Facts::outline(exchange);
+        let told = self.told(exchange, &facts);
+        self.causes.begin(exchange, facts.kind, told);
+    }
+
+    /// A request that had begun has ended, and no span is made of it.
+    pub fn leave_out(&mut self, exchange: &Exchange<'_>) {
+        if exchange.task.is_some() {
+            let _ = self.causes.end(exchange);
+        }
+    }
+
+    /// The place of a finished exchange in a trace, whether or not its span is kept.
     #[must_use]
-    pub fn ids(&mut self, exchange: &Exchange<'_>, facts: &Facts<'_>) -> Ids {
-        let Some(context) = &exchange.trace else {
-            return self.pairs.ids(exchange, facts.kind);
+    pub fn place(&mut self, exchange: &Exchange<'_>, facts: &Facts<'_>) -> Place {
+        let told = |spans: &Self| spans.told(exchange, facts);
+        let place = if exchange.side == Side::Wire {
+            told(self)
+        } else {
+            if exchange.task.is_none() {
+                // Its beginning was not told.
+                self.causes.begin(exchange, facts.kind, told(self));
+            }
+            self.causes.end(exchange).or_else(|| told(self))
         };
-        let flags = context.flags;
-        let seen = SpanIds::of(exchange).unwrap_or(SpanIds {
-            trace_id: context.trace_id,
-            span_id: context.span_id,
-            parent_span_id: None,
-        });
+        place.unwrap_or_else(|| Place::of(self.causes.pairs.ids(exchange, facts.kind).0, None))
+    }
+
+    /// The place by the context that the request carries.
+    fn told(&self, exchange: &Exchange<'_>, facts: &Facts<'_>) -> Option<Place> {
+        let context = exchange.trace.as_ref()?;
+        let seen = SpanIds::of(exchange)?;
         let of = |span_id, parent_span_id| Ids {
             trace_id: context.trace_id,
             span_id,
             parent_span_id,
-            flags,
+            flags: context.flags,
         };
         let sent = exchange.side == Side::Client && (facts.is_http() || facts.is_rpc());
         let shared = context.propagation == Propagation::B3;
-        match (exchange.side, shared) {
+        let ids = match (exchange.side, shared) {
             // The server's view, which is also that of the wire; and a client of a database, whose
             // statement names the span that it belongs to.
             (Side::Wire, _) | (Side::Client, false) if !sent => {
@@ -204,28 +259,63 @@ impl Spans {
                 of(pairs::beside(seen.span_id), Some(context.span_id))
             }
             _ => of(seen.span_id, seen.parent_span_id),
-        }
+        };
+        Some(Place::of(ids, context.sampled))
     }
 
-    /// The span of a finished exchange, if it is to be exported. `ids` are those that
-    /// [`Spans::ids`] gave.
+    /// The span of a finished exchange, if it is to be exported at once. `place` is what
+    /// [`Spans::place`] gave. One whose trace is not settled waits for [`Spans::released`].
     #[must_use]
-    pub fn make(&mut self, exchange: &Exchange<'_>, facts: &Facts<'_>, ids: Ids) -> Option<Span> {
+    pub fn make(
+        &mut self,
+        exchange: &Exchange<'_>,
+        facts: &Facts<'_>,
+        place: Place,
+    ) -> Option<Span> {
         let exported = self.instrumented.look(exchange, facts);
         if exported && self.options.suppress_instrumented {
             self.counts.suppressed += 1;
             return None;
         }
-        let decision = exchange.trace.as_ref().and_then(|trace| trace.sampled);
-        let head = self.options.head.probability(decision);
         let slow = self.slowest.is_slow(facts, exchange.duration);
         let always = facts.error_type.is_some() || (slow && self.options.tail.slowest);
         let tail = if always { 1.0 } else { self.options.tail.rate };
-        let Some(weight) = sampling::weight(&ids.trace_id, head * tail) else {
-            self.counts.unsampled += 1;
+        if let Some(trace) = place.unsettled {
+            let span = build::span(exchange, facts, place, 1.0);
+            self.causes.traces.hold(trace, Held { span, tail });
             return None;
-        };
-        self.counts.made += 1;
-        Some(build::span(exchange, facts, ids, weight))
+        }
+        let weight = self.weight(&place.ids, place.sampled, tail)?;
+        Some(build::span(exchange, facts, place, weight))
+    }
+
+    /// For how many spans one stands; `None` if it is not kept.
+    fn weight(&mut self, ids: &Ids, sampled: Option<bool>, tail: f64) -> Option<f64> {
+        let head = self.options.head.probability(sampled);
+        let weight = sampling::weight(&ids.trace_id, head * tail);
+        match weight {
+            Some(_) => self.counts.made += 1,
+            None => self.counts.unsampled += 1,
+        }
+        weight
+    }
+
+    /// Takes the spans whose trace was settled by what was told since, or has waited long enough at
+    /// `now`; with `None`, all that wait.
+    pub fn released(&mut self, now: Option<Nanos>) -> Vec<Span> {
+        let traces = &mut self.causes.traces;
+        match now {
+            Some(now) => traces.expire(now),
+            None => traces.finish(),
+        }
+        let released = traces.released();
+        let spans = released.into_iter().filter_map(|(held, common)| {
+            let mut span = held.span;
+            span.ids.trace_id = common.id;
+            span.ids.flags = common.flags;
+            span.weight = self.weight(&span.ids, common.sampled, held.tail)?;
+            Some(span)
+        });
+        spans.collect()
     }
 }

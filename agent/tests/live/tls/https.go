@@ -1,6 +1,8 @@
 // HTTPS with Go's standard library.
 //
 //	serve ADDRESS CERT KEY: HTTP/1.1 and HTTP/2; answers any GET, /fail with 500.
+//	shop ADDRESS CERT KEY REDIS: HTTP/1.1 alone; /count/KEY counts in Redis, in the goroutine that
+//	handles the request, and looks what it has counted in another one.
 //	get ADDRESS TRACEPARENT COUNT: asks COUNT times in turn and COUNT times at once, with HTTP/1.1
 //	and with HTTP/2, and prints how many answers were 200.
 package main
@@ -9,9 +11,11 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 )
@@ -23,11 +27,41 @@ func main() {
 		http.HandleFunc("/", answer)
 		fmt.Fprintln(os.Stderr, http.ListenAndServeTLS(address, os.Args[3], os.Args[4], nil))
 		os.Exit(1)
+	case "shop":
+		http.HandleFunc("/count/", func(response http.ResponseWriter, request *http.Request) {
+			count(response, strings.TrimPrefix(request.URL.Path, "/count/"), os.Args[5])
+		})
+		server := &http.Server{Addr: address, TLSNextProto: noHTTP2}
+		fmt.Fprintln(os.Stderr, server.ListenAndServeTLS(os.Args[3], os.Args[4]))
+		os.Exit(1)
 	case "get":
 		count, _ := strconv.Atoi(os.Args[4])
 		good := askAll(client(false), address, "one", os.Args[3], count)
 		fmt.Println(good + askAll(client(true), address, "two", os.Args[3], count))
 	}
+}
+
+var noHTTP2 = map[string]func(*http.Server, *tls.Conn, http.Handler){}
+
+func count(response http.ResponseWriter, key, redis string) {
+	counted := command(redis, "INCR "+key)
+	looked := make(chan string)
+	go func() { looked <- command(redis, "GET "+key) }()
+	<-looked
+	io.WriteString(response, counted)
+}
+
+// A command on a connection of its own, and the first bytes of the answer.
+func command(redis, line string) string {
+	connection, err := net.Dial("tcp", redis)
+	if err != nil {
+		panic(err)
+	}
+	defer connection.Close()
+	io.WriteString(connection, line+"\r\n")
+	answer := make([]byte, 64)
+	length, _ := connection.Read(answer)
+	return string(answer[:length])
 }
 
 func answer(response http.ResponseWriter, request *http.Request) {
