@@ -116,6 +116,8 @@ pub mod flag {
     pub const RESET: u8 = 8;
     /// Of [`EventKind::Exec`](super::EventKind::Exec): the program is the same, by another name.
     pub const RENAMED: u8 = 16;
+    /// Of cleartext: its session's socket was known, and told of before.
+    pub const BOUND: u8 = 32;
 }
 
 /// Who opened a connection.

@@ -75,12 +75,14 @@ pub struct TlsCall {
     pub result: u64,
     /// When it began.
     pub time: u64,
-    /// How far the other stream had come then.
-    pub other: u64,
     /// A [`Direction`](crate::Direction); [`TlsCall::NO_BYTES`] of a call that moves none.
     pub direction: u32,
     /// Whether the session's socket is known.
     pub bound: u32,
+    /// Whether it was made by another such call, as those for early data do.
+    pub nested: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 impl TlsCall {

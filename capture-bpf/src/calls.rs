@@ -14,7 +14,7 @@ use crate::copy::{self, Moved, Source};
 use crate::filters;
 use crate::kernel::{self, INET, INET6, UNIX};
 use crate::maps::{CONNECTIONS, THREADS, count, settings};
-use crate::tls;
+use crate::tls::{self, Seen};
 
 /// Bit of [`Thread::call`]: bytes are received. Above it, a [`Shape`].
 const RECEIVED: u32 = 1;
@@ -267,34 +267,38 @@ fn moved(thread: &mut Thread, sock: u64, source: Source, total: u64) {
         count: thread.count,
         offset: thread.offset,
     };
-    if tls::covers(
+    let seen = tls::seen(
         thread, sock, connection, direction, source, memory, is_first,
-    ) {
+    );
+    if let Seen::Inside = seen {
         return;
     }
     let other = other(thread, sock, connection, direction);
     let (from, until) = connections::wanted(sock, connection, direction, position, other);
     if position + total < from {
         count(Counter::UnwantedBytes, total);
-        return;
+    } else {
+        let header = Header {
+            kind: EventKind::Data as u8,
+            direction: direction as u8,
+            time: thread.time,
+            sock,
+            born: connection.born,
+            position,
+            other,
+            ..Header::default()
+        };
+        let moved = Moved {
+            header,
+            total,
+            from,
+            until,
+        };
+        copy::data(&raw mut thread.walk, source, memory, moved);
     }
-    let header = Header {
-        kind: EventKind::Data as u8,
-        direction: direction as u8,
-        time: thread.time,
-        sock,
-        born: connection.born,
-        position,
-        other,
-        ..Header::default()
-    };
-    let moved = Moved {
-        header,
-        total,
-        from,
-        until,
-    };
-    copy::data(&raw mut thread.walk, source, memory, moved);
+    if let Seen::Last(object) = seen {
+        tls::surface(object);
+    }
 }
 
 /// How far the other stream had come: for bytes sent when the call began, for bytes received now.

@@ -2,7 +2,8 @@
 //!
 //! A session is found at a socket in one of these ways:
 //!
-//! - within a call of the library, its thread moves TLS records over a socket;
+//! - within a call of the library, its thread moves TLS records over a socket; this is told with the
+//!   first cleartext, so that the handshake before it can be read;
 //! - where ciphertext goes through memory (`BIO_s_mem` and the like), a thread receives a record
 //!   and reads that much cleartext next, or writes cleartext and sends a record of that length next;
 //! - Go's connections lead to their descriptor (`go.rs`).
@@ -13,7 +14,7 @@ use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use wirespan_capture_abi::Direction::{self, Received, Sent};
 use wirespan_capture_abi::{
     Binding, Connection, Counter, EventKind, Header, Layer, RECORD_OVERHEAD, Session, SessionKey,
-    Thread, TlsCall, Wish, connection_flag, session_flag,
+    Thread, TlsCall, Wish, connection_flag, flag, session_flag,
 };
 
 use crate::calls::{self, Memory, Shape};
@@ -76,6 +77,8 @@ pub fn begin(object: u64, buffer: u64, result: u64, direction: u32) {
         // SAFETY: as in `session`.
         unsafe { &mut *known }
     });
+    let call = &thread.tls;
+    let nested = (call.object == object && call.direction == direction) as u32;
     let mut bound = 0;
     if let Some(session) = known {
         bound = (session.sock != 0) as u32;
@@ -89,9 +92,10 @@ pub fn begin(object: u64, buffer: u64, result: u64, direction: u32) {
         result,
         // SAFETY: has no requirements.
         time: unsafe { bpf_ktime_get_ns() },
-        other: 0,
         direction,
         bound,
+        nested,
+        reserved: 0,
     };
 }
 
@@ -155,7 +159,9 @@ pub fn finish(moved: impl Fn(u64) -> i64) {
     let thread = unsafe { &mut *thread };
     let call = thread.tls;
     if call.object == 0 {
-        if moved(0) > 0 {
+        // The call around one that was told of has moved the same bytes.
+        thread.tls.nested = 0;
+        if call.nested == 0 && moved(0) > 0 {
             end_unseen();
         }
         return;
@@ -245,6 +251,7 @@ pub fn tell(
         kind: EventKind::Data as u8,
         direction: call.direction as u8,
         layer: Layer::Tls as u8,
+        flags: if session.sock == 0 { 0 } else { flag::BOUND },
         time,
         sock: key.object,
         born: session.born,
@@ -312,23 +319,44 @@ fn is_observed(key: &SessionKey, session: &mut Session) -> bool {
         if copy::submit_value(&header, &binding) {
             session.flags |= session_flag::ANNOUNCED;
         }
+        secure(session);
     }
     true
+}
+
+/// From now on nobody wants the ciphertext of the connection that carries a session.
+#[inline(always)]
+fn secure(session: &Session) {
+    if let Some(connection) = CONNECTIONS.get_ptr_mut(session.sock) {
+        // SAFETY: as in `connections::of`.
+        let connection = unsafe { &mut *connection };
+        if connection.born == session.sock_born {
+            connection.flags |= connection_flag::SECURED;
+        }
+    }
 }
 
 /// The session is carried by that connection.
 #[inline(always)]
 pub fn bind(key: &SessionKey, session: &mut Session, sock: u64, connection: &mut Connection) {
-    session.sock = sock;
-    session.sock_born = connection.born;
-    connection.flags |= connection_flag::SECURED;
+    (session.sock, session.sock_born) = (sock, connection.born);
     is_observed(key, session);
 }
 
-/// A socket has moved bytes. Whether they are ciphertext of a session that is seen in the clear:
-/// then nobody wants them.
+/// What a socket has moved.
+#[derive(Clone, Copy)]
+pub enum Seen {
+    /// Ciphertext of a session that is seen in the clear: nobody wants it.
+    Inside,
+    /// Something else, or the handshake of a session.
+    Outside,
+    /// The last bytes that are wanted: behind them the session of this object is seen in the clear.
+    Last(u64),
+}
+
+/// A socket has moved bytes: whether they are seen in the clear.
 #[inline(always)]
-pub fn covers(
+pub fn seen(
     thread: &mut Thread,
     sock: u64,
     connection: &mut Connection,
@@ -336,54 +364,66 @@ pub fn covers(
     source: Source,
     memory: Memory,
     is_first: bool,
-) -> bool {
+) -> Seen {
     if connection.flags & connection_flag::SECURED != 0 {
-        return true;
+        return Seen::Inside;
     }
     let is_inside = thread.tls.object != 0 && thread.tls.bound == 0;
     if !is_inside && thread.adjacent.watch == 0 {
-        return false;
+        return Seen::Outside;
     }
     let start = copy::first_byte(source, memory);
     if start == 0 {
-        return false;
+        return Seen::Outside;
     }
     if is_inside {
         if !record(start).is_some_and(|(kind, _)| kind <= LAST_TYPE) {
-            return false;
+            return Seen::Outside;
         }
         let key = key(thread.tls.object);
         let flags = if is_first { session_flag::BEGINNING } else { 0 };
         let Some(session) = session(&key, flags) else {
-            return false;
+            return Seen::Outside;
         };
         thread.tls.bound = 1;
         if session.sock == 0 {
-            bind(&key, session, sock, connection);
+            // Not told before cleartext is: until then the handshake is read.
+            (session.sock, session.sock_born) = (sock, connection.born);
         }
-        return true;
+        return Seen::Outside;
     }
     match direction {
         Received => {
             thread.adjacent.records = records(start);
             thread.adjacent.sock = sock;
-            false
+            Seen::Outside
         }
         Sent => {
             let object = thread.adjacent.object;
             thread.adjacent.object = 0;
             if object == 0 || !fits(&records(start), thread.adjacent.written) {
-                return false;
+                return Seen::Outside;
             }
             let key = key(object);
             let Some(session) = session(&key, 0) else {
-                return false;
+                return Seen::Outside;
             };
-            if session.sock == 0 {
-                bind(&key, session, sock, connection);
+            if session.sock != 0 {
+                return Seen::Inside;
             }
-            true
+            // Told behind these bytes: the end of the handshake may go with the first cleartext.
+            (session.sock, session.sock_born) = (sock, connection.born);
+            Seen::Last(object)
         }
+    }
+}
+
+/// The ciphertext of a session was told of for the last time.
+#[inline(always)]
+pub fn surface(object: u64) {
+    let key = key(object);
+    if let Some(session) = session(&key, 0) {
+        is_observed(&key, session);
     }
 }
 

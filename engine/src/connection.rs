@@ -12,6 +12,7 @@ use wirespan_parser_api::{Direction, Flags, Init, Limits, Parser, Upgrade};
 
 use crate::both::{Both, DIRECTIONS};
 use crate::detect::{self, Evidence, Verdict};
+use crate::handshake::Handshake;
 use crate::registry::Registry;
 use crate::stats::{ProtocolStats, Stats, add};
 use crate::stream::{Mode, Stream};
@@ -48,6 +49,8 @@ pub(crate) struct Connection {
     parser: Option<Box<dyn Parser>>,
     /// The parser of what goes on inside TLS, until that can be seen.
     parked: Option<Box<dyn Parser>>,
+    /// What its TLS handshake tells, if it has one that was seen.
+    handshake: Option<Box<Handshake>>,
     /// Name of the protocol in the statistics.
     protocol: &'static str,
     counts: ProtocolStats,
@@ -117,6 +120,7 @@ impl Connection {
             },
             parser: None,
             parked: None,
+            handshake: None,
             protocol: OPAQUE,
             counts: ProtocolStats::default(),
             table: Table::new(Timers::new(config)),
@@ -157,6 +161,9 @@ impl Connection {
             self.deferred_bytes,
             self.parser.as_ref().map_or(0, |parser| parser.heap_bytes()),
             self.parked.as_ref().map_or(0, |parser| parser.heap_bytes()),
+            self.handshake
+                .as_ref()
+                .map_or(0, |known| known.heap_bytes()),
         ]
         .into_iter()
         .fold(0, usize::saturating_add)
@@ -203,11 +210,17 @@ impl Connection {
                 self.run_as(protocol, self.start == Start::Middle, cx);
                 self.requeue_held();
             }
-            Verdict::Nothing => self.turn_opaque(reason, cx),
+            Verdict::Nothing => {
+                for dir in DIRECTIONS {
+                    self.watch_held(dir);
+                }
+                self.turn_opaque(reason, cx);
+            }
             // The other direction may still tell; what this one holds is bounded.
             Verdict::Undecided => {
                 for dir in DIRECTIONS {
                     if self.streams[dir].held().len() >= detect::WINDOW {
+                        self.watch_held(dir);
                         self.drop_held(dir, "undetected");
                         self.streams[dir].gave_up = true;
                     }
@@ -423,6 +436,7 @@ impl Connection {
             flags: self.facts.flags,
             protocol: self.protocol,
             opaque: self.opaque,
+            handshake: self.handshake.as_deref(),
             unread: self.unread,
             exchanges: self.table.completed,
             bytes: Both {

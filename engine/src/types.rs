@@ -8,6 +8,7 @@ use wirespan_parser_api::{
 
 use crate::address::Address;
 use crate::both::Both;
+use crate::handshake::Handshake;
 use crate::text::Attrs;
 
 /// A moment: nanoseconds since 1970-01-01T00:00:00Z on the capturing machine's clock.
@@ -292,6 +293,8 @@ pub struct Closed<'a> {
     pub protocol: &'static str,
     /// Why its bytes were only counted at last; `None` if they were read.
     pub opaque: Option<&'static str>,
+    /// Its TLS handshake, if that was seen.
+    pub handshake: Option<&'a Handshake>,
     /// The last message that could not be read.
     pub unread: Option<Unread>,
     /// Exchanges that were completed.

@@ -1,7 +1,7 @@
 //! What was found, as text and as JSON.
 
 use std::collections::HashSet;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use serde_json::{Value, json};
 use wirespan_capture::{Finished, HookSet, Surveyed};
@@ -44,8 +44,49 @@ pub(super) struct Connection {
     opaque: Option<&'static str>,
     unread: Option<Unread>,
     is_tls: bool,
+    handshake: Option<Handshake>,
     exchanges: u64,
     bytes: u64,
+}
+
+/// What a TLS handshake told that was seen.
+#[derive(Clone)]
+struct Handshake {
+    server_name: Option<String>,
+    offered: Vec<String>,
+    version: Option<&'static str>,
+    duration: Option<u64>,
+}
+
+impl From<&wirespan_engine::Handshake> for Handshake {
+    fn from(seen: &wirespan_engine::Handshake) -> Self {
+        Self {
+            server_name: seen.server_name().map(str::to_owned),
+            offered: seen.offered().to_vec(),
+            version: seen.version(),
+            duration: seen.duration(),
+        }
+    }
+}
+
+impl fmt::Display for Handshake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.version {
+            Some(version) => write!(f, "TLS {version}")?,
+            None => f.write_str("TLS, which the server did not answer")?,
+        }
+        match &self.server_name {
+            Some(name) => write!(f, ", SNI {name}")?,
+            None => f.write_str(", no SNI")?,
+        }
+        if !self.offered.is_empty() {
+            write!(f, ", ALPN {}", self.offered.join(" "))?;
+        }
+        match self.duration {
+            Some(ns) => write!(f, ", handshake {:.1} ms", ns as f64 / 1e6),
+            None => Ok(()),
+        }
+    }
 }
 
 impl From<&Closed<'_>> for Connection {
@@ -59,6 +100,7 @@ impl From<&Closed<'_>> for Connection {
             opaque: closed.opaque,
             unread: closed.unread,
             is_tls: closed.flags.has(Flags::TLS),
+            handshake: closed.handshake.map(Handshake::from),
             exchanges: closed.exchanges,
             bytes: closed
                 .bytes
@@ -104,6 +146,9 @@ impl Findings<'_> {
                     let _ = writeln!(text, "not read, {} bytes", connection.bytes);
                     list(&reasons, &mut text);
                 }
+            }
+            if let Some(handshake) = &connection.handshake {
+                let _ = writeln!(text, "    {handshake}");
             }
         }
         for (process, socket) in self.silent(observed) {
@@ -307,6 +352,12 @@ impl Findings<'_> {
                     "visible": reasons.is_empty(),
                     "protocol": connection.protocol,
                     "tls": connection.is_tls,
+                    "handshake": connection.handshake.as_ref().map(|told| json!({
+                        "server_name": told.server_name,
+                        "alpn": told.offered,
+                        "version": told.version,
+                        "duration_ns": told.duration,
+                    })),
                     "requests": connection.exchanges,
                     "bytes": connection.bytes,
                     "reasons": reasons_json(&reasons),
@@ -438,6 +489,7 @@ mod tests {
             opaque,
             unread: None,
             is_tls: false,
+            handshake: None,
             exchanges: 3,
             bytes: 900,
         }

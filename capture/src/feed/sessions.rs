@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use wirespan_capture_abi::{Binding, Header, Session, SessionKey, Tuple, session_flag};
+use wirespan_capture_abi::{Binding, Header, Session, SessionKey, Tuple, flag, session_flag};
 use wirespan_engine::{Both, Close, Start};
 
 use super::{Feed, Flow, Key, Known, Output};
@@ -60,12 +60,14 @@ impl Feed {
         out: &mut Output<'_>,
     ) {
         let key = session_key(header);
-        if !self.knows(header)
+        // Where it was not, the event that tells of it comes behind what its socket moves until then.
+        if header.flags & flag::BOUND != 0
+            && !self.knows(header)
             && let Some(session) = known.session(key)
             && session.born == header.born
             && session.sock != 0
         {
-            // The event that told it was lost, or the session is older than this run.
+            // The event that told it was lost.
             let binding = binding(&session);
             self.bind(header, &binding, known, out);
         }

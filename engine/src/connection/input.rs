@@ -74,7 +74,7 @@ impl Connection {
             }
             Place::Ahead => {
                 let end = offset.saturating_add(bytes.len() as u64);
-                let piece = if self.streams[dir].wants(end) {
+                let piece = if self.streams[dir].wants(end) || self.watches() {
                     Piece::Bytes(bytes.to_vec(), time)
                 } else {
                     Piece::Counted(bytes.len() as u64, time)
@@ -198,6 +198,8 @@ impl Connection {
             _ => stream.skip.min(len),
         };
         if covered > 0 {
+            self.watch_unseen(dir, covered);
+            let stream = &mut self.streams[dir];
             add(&mut cx.stats.intake, covered);
             let end = stream.tip().saturating_add(covered);
             stream.stamp(end, Some(time), self.seq);
@@ -259,6 +261,7 @@ impl Connection {
     /// Lost bytes are next in line.
     fn gap(&mut self, dir: Direction, len: u64, cx: &mut Context<'_>) {
         add(&mut cx.stats.intake, len);
+        self.watch_unseen(dir, len);
         let stream = &mut self.streams[dir];
         let harmless = stream.held().is_empty()
             && (stream.skip >= len || matches!(stream.mode, Mode::Opaque(_) | Mode::SkipToEnd));

@@ -103,6 +103,7 @@ impl Connection {
     pub(crate) fn wanted_from(&self, raw: Direction) -> u64 {
         let stream = &self.streams[self.dir(raw)];
         match stream.mode {
+            Mode::Opaque(_) if self.watches() => stream.tip(),
             Mode::Opaque(_) | Mode::SkipToEnd => u64::MAX,
             _ => stream.tip().saturating_add(stream.skip),
         }

@@ -4,6 +4,7 @@ use wirespan_parser_api::{Direction, Flags};
 
 use super::{Connection, Context, OPAQUE};
 use crate::both::{Both, DIRECTIONS};
+use crate::handshake::Handshake;
 use crate::stats::add;
 use crate::stream::Mode;
 use crate::types::{Nanos, Start};
@@ -16,6 +17,54 @@ impl Connection {
     pub(super) fn encrypt(&mut self, cx: &mut Context<'_>) {
         self.parked = self.parser.take();
         self.turn_opaque(TLS, cx);
+        self.handshake = Some(Box::default());
+    }
+
+    /// If a connection of which no protocol was found begins with a TLS handshake: looks at what a
+    /// direction holds of it, before that is dropped.
+    pub(super) fn watch_held(&mut self, dir: Direction) {
+        if self.handshake.is_none()
+            && self.start == Start::Beginning
+            && Handshake::begins(self.streams.to_server.held())
+        {
+            self.handshake = Some(Box::default());
+        }
+        let Some(handshake) = &mut self.handshake else {
+            return;
+        };
+        let stream = &self.streams[dir];
+        let (mut from, mut rest) = (stream.pos, stream.held());
+        for (end, time, _) in stream.held_chunks() {
+            let len = usize::try_from(end.saturating_sub(from)).unwrap_or(usize::MAX);
+            let (bytes, behind) = rest.split_at_checked(len).unwrap_or((rest, &[]));
+            handshake.take(dir, bytes, time, time);
+            (from, rest) = (end, behind);
+        }
+    }
+
+    /// Looks at the next bytes of a stream that nobody parses, if they may be of a TLS handshake.
+    #[inline]
+    pub(super) fn watch(&mut self, dir: Direction, bytes: &[u8]) {
+        if let Some(handshake) = &mut self.handshake {
+            let stream = &self.streams[dir];
+            let last = stream.pos.saturating_add(bytes.len() as u64);
+            let last = stream.time(last.saturating_sub(1));
+            handshake.take(dir, bytes, stream.time(stream.pos), last);
+        }
+    }
+
+    /// The next bytes of a stream are not to be seen.
+    #[inline]
+    pub(super) fn watch_unseen(&mut self, dir: Direction, len: u64) {
+        if let Some(handshake) = &mut self.handshake {
+            handshake.pass(dir, len);
+        }
+    }
+
+    /// Whether bytes that nobody parses may be of a TLS handshake.
+    pub(super) fn watches(&self) -> bool {
+        let handshake = self.handshake.as_ref();
+        handshake.is_some_and(|handshake| handshake.wants_more())
     }
 
     /// From the offsets `at` on, what is told of the connection comes from inside its TLS layer.
@@ -43,6 +92,12 @@ impl Connection {
         }
         self.start = start;
         self.parser = self.parked.take();
+        if let Some(handshake) = &mut self.handshake {
+            handshake.stop();
+            for attr in handshake.attrs() {
+                self.session.set_attr(&attr);
+            }
+        }
         for dir in DIRECTIONS {
             let at = at[self.dir(dir)];
             self.facts.inside[dir] = at;

@@ -99,12 +99,18 @@ impl Connection {
             return self.advance(dir, n);
         }
         match stream.mode {
-            Mode::Opaque(reason) => self.drop_bytes(dir, rest.len(), reason),
+            Mode::Opaque(reason) => {
+                self.watch(dir, rest);
+                self.drop_bytes(dir, rest.len(), reason)
+            }
             Mode::SkipToEnd => {
                 add(&mut self.counts.bytes[dir].skipped, rest.len() as u64);
                 self.advance(dir, rest.len())
             }
-            Mode::Detecting if stream.gave_up => self.drop_bytes(dir, rest.len(), "undetected"),
+            Mode::Detecting if stream.gave_up => {
+                self.watch(dir, rest);
+                self.drop_bytes(dir, rest.len(), "undetected")
+            }
             Mode::Detecting | Mode::Waiting => Turn::Pause,
             Mode::Syncing => self.resync(dir, rest, cx),
             Mode::Running | Mode::Confirming if rest.len() < stream.need => Turn::Pause,

@@ -179,6 +179,8 @@ pub struct Seen {
     pub flags: String,
     pub server: Address,
     pub side: Side,
+    /// `key=value`
+    pub attrs: Vec<String>,
 }
 
 /// The finished exchanges, and the reports of open ones with how long they were open.
@@ -196,7 +198,17 @@ impl From<&Exchange<'_>> for Seen {
             flags: exchange.flags.to_string(),
             server: exchange.server,
             side: exchange.side,
+            attrs: exchange.attrs.iter().map(|attr| text(&attr)).collect(),
         }
+    }
+}
+
+fn text(attr: &Attr<'_>) -> String {
+    let key = attr.key().name();
+    match attr.value() {
+        Value::Int(number) => format!("{key}={number}"),
+        Value::Str(text) => format!("{key}={text}"),
+        _ => key.to_owned(),
     }
 }
 

@@ -144,7 +144,10 @@ impl KeyWriter {
 
     fn server_on_the_network(&mut self, facts: &Facts<'_>) {
         let port = facts.server.port();
-        self.host(Label::ServerAddress, &facts.server);
+        match facts.host {
+            Some(host) => self.text(Label::ServerAddress, host),
+            None => self.host(Label::ServerAddress, &facts.server),
+        }
         if let Some(port) = port.filter(|_| facts.default_port() != port) {
             self.integer(Label::ServerPort, port.into());
         }

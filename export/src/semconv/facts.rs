@@ -66,6 +66,8 @@ pub struct Facts<'a> {
     pub server: Address,
     /// Name of the process whose socket was observed; `""` where it is not known.
     pub service: &'a str,
+    /// The host that the client named in the TLS handshake.
+    tls_host: Option<&'a str>,
     /// `error.type` as the parser gave it.
     given_error: Option<&'a str>,
 }
@@ -79,6 +81,10 @@ impl<'a> Facts<'a> {
         // Of several with the same key the last one stands, as in a record.
         for attr in exchange.attrs.iter() {
             facts.take(attr.key().name(), attr.value());
+        }
+        if facts.host.is_none() && facts.tls_host.is_some() {
+            facts.host = facts.tls_host;
+            facts.port = facts.server.port().map(i64::from);
         }
         if matches!(instrument, Instrument::HttpServer | Instrument::HttpClient) {
             let found = !matches!(facts.status_code, Some(404));
@@ -119,6 +125,7 @@ impl<'a> Facts<'a> {
             route: None,
             version: None,
             host: None,
+            tls_host: None,
             port: None,
             rpc_method: None,
             rpc_method_original: None,
@@ -163,6 +170,7 @@ impl<'a> Facts<'a> {
             }
             "network.protocol.version" => &mut self.version,
             "server.address" => &mut self.host,
+            "wirespan.tls.server_name" => &mut self.tls_host,
             "rpc.method" => &mut self.rpc_method,
             "rpc.status_code" => &mut self.rpc_status,
             "db.system.name" => &mut self.db_system,
@@ -191,13 +199,6 @@ impl<'a> Facts<'a> {
             (None, _) if exchange.flags.has(Flags::GAP) => Some(LOST),
             (None, _) => Some(self.given_error.unwrap_or(NO_RESPONSE)),
         }
-    }
-
-    /// `server.address` of a database, or of an HTTP server whose name is not known: the address on
-    /// the network.
-    #[must_use]
-    pub fn address_is_unnamed(&self) -> bool {
-        self.host.is_none() && !self.is_rpc()
     }
 
     /// Whether it is a call.

@@ -139,16 +139,21 @@ impl Span {
         }
     }
 
-    /// The server as the client calls it. Where that is not known a client of HTTP or of a database
-    /// has its address; a call has none then.
+    /// The server as the client calls it, in its request or in the TLS handshake. Where that is not
+    /// known a client of HTTP or of a database has its address; a call has none then.
     fn server(&mut self, facts: &Facts<'_>) {
         let port = facts.server.port();
         let database = facts.db_system.is_some();
-        if facts.address_is_unnamed() && (facts.kind == Kind::Client || database) {
-            self.host("server.address", &facts.server);
+        let is_due = facts.kind == Kind::Client || database;
+        match facts.host {
+            Some(host) if is_due && !self.has("server.address") => {
+                self.text("server.address", host);
+            }
+            None if is_due && !facts.is_rpc() => self.host("server.address", &facts.server),
+            _ => {}
         }
         let needed = match facts.instrument {
-            Instrument::HttpClient => facts.port.is_none(),
+            Instrument::HttpClient => !self.has("server.port"),
             _ => database && facts.default_port() != port,
         };
         if let Some(port) = port.filter(|_| needed) {

@@ -117,6 +117,30 @@ fn names_are_those_of_the_conventions() {
     }
 }
 
+/// As a client names it in the handshake, where its protocol has no word for it.
+#[test]
+fn the_host_of_a_tls_handshake_is_the_server_unless_the_request_names_one() {
+    const QUERY: &[Attr<'static>] = &[
+        keys::WIRESPAN_TLS_SERVER_NAME.of("db.example"),
+        keys::DB_SYSTEM_NAME.of("postgresql"),
+    ];
+    let span = shown("postgresql", QUERY, |exchange| exchange.side = Side::Client);
+    assert_eq!(span.attributes["server.address"], "db.example");
+    const CALL: &[Attr<'static>] = &[keys::WIRESPAN_TLS_SERVER_NAME.of("rpc.example")];
+    let span = shown("grpc", CALL, |exchange| exchange.side = Side::Client);
+    assert_eq!(span.attributes["server.address"], "rpc.example");
+    let span = shown("grpc", CALL, |exchange| exchange.side = Side::Server);
+    assert_eq!(span.attributes.get("server.address"), None);
+    const FRONTED: &[Attr<'static>] = &[
+        keys::WIRESPAN_TLS_SERVER_NAME.of("front.example"),
+        keys::HTTP_REQUEST_METHOD.of("GET"),
+        keys::SERVER_ADDRESS.of("shop"),
+    ];
+    let span = shown("http", FRONTED, |exchange| exchange.side = Side::Client);
+    assert_eq!(span.attributes["server.address"], "shop");
+    assert_eq!(span.attributes["wirespan.tls.server_name"], "front.example");
+}
+
 #[test]
 fn a_unix_socket_has_a_name_and_no_port() {
     let unix = |name: &[u8]| Address::Unix(UnixName::new(name));

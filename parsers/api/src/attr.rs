@@ -140,6 +140,11 @@ pub mod keys {
     pub const SERVER_ADDRESS: StrKey = StrKey("server.address");
     /// `server.port`: the port by which the client called the server.
     pub const SERVER_PORT: IntKey = IntKey("server.port");
+    /// `tls.next_protocol`: the application protocol that the server chose, where it is told in the
+    /// clear.
+    pub const TLS_NEXT_PROTOCOL: StrKey = StrKey("tls.next_protocol");
+    /// `tls.protocol.version`: `1.2`, `1.3`.
+    pub const TLS_PROTOCOL_VERSION: StrKey = StrKey("tls.protocol.version");
     /// `url.path`: path of the request target.
     pub const URL_PATH: StrKey = StrKey("url.path");
     /// `url.query`: query of the request target, redacted.
@@ -161,4 +166,8 @@ pub mod keys {
     pub const WIRESPAN_GRPC_RESPONSE_MESSAGES: IntKey = IntKey("wirespan.grpc.response.messages");
     /// `wirespan.grpc.timeout_us`: the deadline that the client gave the call, in microseconds.
     pub const WIRESPAN_GRPC_TIMEOUT_US: IntKey = IntKey("wirespan.grpc.timeout_us");
+    /// `wirespan.tls.handshake_ns`: how long the handshake of the connection took, in nanoseconds.
+    pub const WIRESPAN_TLS_HANDSHAKE_NS: IntKey = IntKey("wirespan.tls.handshake_ns");
+    /// `wirespan.tls.server_name`: the host that the client named in its handshake (SNI).
+    pub const WIRESPAN_TLS_SERVER_NAME: StrKey = StrKey("wirespan.tls.server_name");
 }

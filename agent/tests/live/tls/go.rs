@@ -1,6 +1,6 @@
 //! Go's own TLS: three versions, one of the programs stripped, one position-independent.
 
-use super::{Asked, TRACEPARENT, assert_all_seen, flagged, ports};
+use super::{Asked, TRACEPARENT, assert_all_seen, assert_handshake, flagged, ports};
 use crate::lab::{Lab, TRACE, kind, run};
 use crate::watch::{Watcher, capture};
 
@@ -49,5 +49,6 @@ fn go_servers_and_clients() {
     for record in &records {
         assert!(!flagged(record, "midstream"), "{record}");
         assert_eq!(record["trace_id"], TRACE, "{record}");
+        assert_handshake(record, "1.3", Some("go.example"));
     }
 }

@@ -73,7 +73,7 @@ func answer(response http.ResponseWriter, request *http.Request) {
 
 func client(http2 bool) *http.Client {
 	transport := &http.Transport{
-		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true},
+		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true, ServerName: "go.example"},
 		ForceAttemptHTTP2: http2,
 	}
 	return &http.Client{Transport: transport}

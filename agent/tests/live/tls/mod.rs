@@ -72,6 +72,21 @@ fn flagged(record: &Value, flag: &str) -> bool {
     flags.iter().any(|found| found == flag)
 }
 
+/// A record tells of its connection's handshake what the client asked for, and how long it took.
+fn assert_handshake(record: &Value, version: &str, server_name: Option<&str>) {
+    let told = &record["attributes"];
+    assert_eq!(told["tls.protocol.version"], version, "{record}");
+    assert_eq!(
+        told["wirespan.tls.server_name"].as_str(),
+        server_name,
+        "{record}"
+    );
+    // Both ends are on this machine: more than a signature takes, less than a person would wait.
+    let took = told["wirespan.tls.handshake_ns"].as_u64();
+    let plausible = 100_000..10_000_000_000;
+    assert!(took.is_some_and(|ns| plausible.contains(&ns)), "{record}");
+}
+
 /// How many of the records with such a target have a flag.
 fn count_flagged(records: &[Value], target: &str, flag: &str) -> usize {
     let ours = records.iter().filter(|record| record["target"] == target);

@@ -14,6 +14,11 @@ import lab
 HERE = Path(__file__).parent
 PYTHON = lab.Environment("aiohttp==3.14.5", "psycopg[binary]==3.3.9", "psycopg2-binary==2.9.13")
 
+# cryptography has OpenSSL 1.1.0 inside, which pyOpenSSL leads to.
+PYOPENSSL = lab.Environment("pyOpenSSL==18.0.0", "cryptography==2.3", "cffi", "six")
+# Versions of psycopg2-binary whose wheels have OpenSSL as shared libraries.
+OLD = {"1.0.2": "2.7.7", "1.1.1": "2.8.6"}
+
 # A stripped program, and one that is position-independent.
 GO = {"1.21.13": [], "1.24.11": ["-ldflags=-s -w"], "1.27.3": ["-buildmode=pie"]}
 
@@ -68,6 +73,43 @@ def writes(servers, port):
     servers.start(["python3", "-B", HERE / "writes.py", "serve", str(port), *certificate(servers)],
                   port)
     return {}
+
+
+def early(servers, port):
+    servers.start(["python3", "-B", HERE / "early.py", "serve", str(port), *certificate(servers)],
+                  port)
+    return {}
+
+
+def old(version):
+    def start(servers, port):
+        if version == "1.1.0":
+            if not PYOPENSSL.prepare():
+                raise Absent(PYOPENSSL.packages[0])
+            python, library = PYOPENSSL.python, "pyopenssl"
+        else:
+            python, library = "python3", shared(version)
+        servers.start([python, "-B", HERE / "old.py", "serve", str(port), library,
+                       *certificate(servers)], port)
+        return {"python": python, "library": library}
+    return start
+
+
+def shared(version):
+    """The folder with that version's shared libraries, out of a wheel for a Python of its time."""
+    home = Path(os.environ["WIRESPAN_LAB_CACHE"]) / "openssl" / version
+    if not home.exists():
+        packed = home.with_suffix(".wheel")
+        fetched = subprocess.run(
+            [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", packed,
+             "--only-binary=:all:", "--implementation=cp", "--python-version=3.7", "--abi=cp37m",
+             "--platform=manylinux1_x86_64", f"psycopg2-binary=={OLD[version]}"],
+            stdout=subprocess.DEVNULL)
+        if fetched.returncode != 0:
+            raise Absent(f"OpenSSL {version}")
+        with zipfile.ZipFile(next(packed.glob("*.whl"))) as archive:
+            archive.extractall(home)
+    return next(home.glob("**/libssl*")).parent
 
 
 def aiohttp(servers, port):
@@ -164,6 +206,7 @@ def unpack(wheel, home):
 
 
 SERVERS = {"nginx": nginx, "python": python, "aiohttp": aiohttp, "node": node, "grpc": grpc, "writes": writes,
+           "early": early, **{f"old-{version}": old(version) for version in [*OLD, "1.1.0"]},
            "postgres": postgres, "mariadb": mariadb, "redis": redis,
            **{"go-" + version.rsplit(".", 1)[0]: go(version) for version in GO}}
 
@@ -183,6 +226,7 @@ http {{
     scgi_temp_path {folder}/scgi;
     server {{
         listen 127.0.0.1:{port} ssl http2;
+        ssl_protocols TLSv1.2 TLSv1.3;
         ssl_certificate {cert};
         ssl_certificate_key {key};
         root {folder};

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Asked, TRACEPARENT, assert_all_seen, count_flagged, flagged, ports};
+use super::{Asked, TRACEPARENT, assert_all_seen, assert_handshake, count_flagged, flagged, ports};
 use crate::lab::{Lab, Session, TRACE, kind, run};
 use crate::scenarios::essence;
 use crate::watch::{Folder, WIRESPAN, Watcher, capture, ended, read};
@@ -16,6 +16,9 @@ const AIOHTTP: &str = concat!(
 
 /// What is asked first, and not counted, on a connection that was open before.
 const FIRST: &str = "/first-again";
+
+/// The name by which one client calls its server.
+const SNI: &str = "shop.example";
 
 /// Requests of each kind.
 const COUNT: usize = 20;
@@ -37,6 +40,27 @@ fn nginx<'a>(port: &'a str) -> Vec<Asked<'a>> {
     curl("--http1.1", "/fail?[1-5]");
     curl("--http2", "/ok/curl-2?[1-20]");
     curl("--http1.1", "/large.bin");
+    // An address is no name: those above have none in the handshake.
+    for version in ["1.2", "1.3"] {
+        let resolve = format!("{SNI}:{port}:127.0.0.1");
+        let (tls, url) = (
+            format!("--tlsv{version}"),
+            format!("https://{SNI}:{port}/ok/tls-{version}"),
+        );
+        let options = [
+            "-ksS",
+            "-o",
+            "/dev/null",
+            "-H",
+            &header,
+            "--resolve",
+            &resolve,
+        ];
+        run(
+            "curl",
+            &[&options[..], &[&tls, "--tls-max", version, &url]].concat(),
+        );
+    }
     let urls: Vec<String> = (0..COUNT).map(|n| format!("{url}/ok/wget?{n}")).collect();
     let options = ["-q", "-O", "/dev/null", "--no-check-certificate"];
     let mut wget = [&options[..], &["--header", &header]].concat();
@@ -47,6 +71,8 @@ fn nginx<'a>(port: &'a str) -> Vec<Asked<'a>> {
         get("/fail", "500", 5),
         get("/ok/curl-2", "200", COUNT),
         get("/large.bin", "200", 1),
+        get("/ok/tls-1.2", "200", 1),
+        get("/ok/tls-1.3", "200", 1),
     ];
     let of_wget = [get("/ok/wget", "200", COUNT)];
     vec![
@@ -143,9 +169,18 @@ fn https_of_nginx_python_and_node() {
         let target = record["target"].as_str().unwrap_or_default();
         if target == "/open-before" {
             assert!(flagged(record, "midstream"), "{record}");
+            let told = record["attributes"].as_object().expect("attributes");
+            assert!(!told.keys().any(|key| key.contains("tls")), "{record}");
         } else {
             assert!(!flagged(record, "midstream"), "{record}");
             assert_eq!(record["trace_id"], TRACE, "{record}");
+            let version = if target == "/ok/tls-1.2" {
+                "1.2"
+            } else {
+                "1.3"
+            };
+            let name = target.starts_with("/ok/tls-").then_some(SNI);
+            assert_handshake(record, version, name);
         }
         if target == "/large.bin" {
             let bytes = record["response_bytes"].as_u64();
