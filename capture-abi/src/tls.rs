@@ -247,6 +247,21 @@ mod tests {
     }
 
     #[test]
+    fn conditions_are_those_of_the_processor() {
+        let holds = |condition: u8, flags: u64| {
+            let recipe = Recipe::new(condition, Place::Constant(1), Place::Nothing);
+            recipe.unwrap().place(flags) == Place::Constant(1)
+        };
+        let (carry, zero, sign, overflow) = (1, ZERO, SIGN, OVERFLOW);
+        assert!(holds(0x2, carry) && !holds(0x3, carry)); // b, ae
+        assert!(holds(0x4, zero) && !holds(0x5, zero)); // e, ne
+        assert!(holds(0x6, carry) && holds(0x6, zero) && holds(0x7, 0)); // be, a
+        assert!(holds(0xc, sign) && !holds(0xc, sign | overflow)); // l
+        assert!(holds(0xe, zero) && holds(0xe, overflow) && !holds(0xe, 0)); // le
+        assert!(holds(0xf, sign | overflow) && !holds(0xf, zero)); // g
+    }
+
+    #[test]
     fn odd_conditions_are_the_even_ones_negated() {
         for flags in 0..1 << 12 {
             for condition in (0..16).step_by(2) {

@@ -105,11 +105,7 @@ pub fn go_write_record(ctx: ProbeContext) -> u32 {
         direction: Sent as u32,
         ..TlsCall::default()
     };
-    if session.sock == 0 {
-        tls::adjoin(thread, &key, session, call.direction, len as u32);
-    }
-    let other = session.position[1];
-    tls::tell(thread, &key, session, &call, len as u64, other);
+    tls::tell(thread, &key, session, &call, len as u64);
     0
 }
 
@@ -158,11 +154,7 @@ pub fn go_return(ctx: ProbeContext) -> u32 {
     };
     let key = tls::key(call.object);
     if let Some(session) = tls::session(&key, 0) {
-        if session.sock == 0 {
-            tls::adjoin(thread, &key, session, call.direction, len as u32);
-        }
-        let other = session.position[0];
-        tls::tell(thread, &key, session, &call, len as u64, other);
+        tls::tell(thread, &key, session, &call, len as u64);
     }
     0
 }

@@ -174,11 +174,7 @@ pub fn finish(moved: impl Fn(u64) -> i64) {
     let key = key(call.object);
     if len > 0 {
         if let Some(session) = session(&key, 0) {
-            if session.sock == 0 {
-                adjoin(thread, &key, session, call.direction, len as u32);
-            }
-            let other = session.position[(call.direction == 0) as usize];
-            tell(thread, &key, session, &call, len as u64, other);
+            tell(thread, &key, session, &call, len as u64);
         }
     } else if call.direction == Sent as u32 {
         made_in_vain(&key, call.time);
@@ -205,13 +201,15 @@ pub fn tell(
     session: &mut Session,
     call: &TlsCall,
     len: u64,
-    other: u64,
 ) {
+    if session.sock == 0 {
+        adjoin(thread, key, session, call.direction, len as u32);
+    }
     let is_sent = call.direction == Sent as u32;
-    let position = if is_sent {
-        session.position[0]
+    let (position, other) = if is_sent {
+        (session.position[0], session.position[1])
     } else {
-        session.position[1]
+        (session.position[1], session.position[0])
     };
     let mut time = call.time;
     if is_sent {
@@ -430,7 +428,7 @@ pub fn surface(object: u64) {
 /// A session whose socket is not known has moved `len` bytes of cleartext: was it the socket that
 /// the thread received from last?
 #[inline(always)]
-pub fn adjoin(
+fn adjoin(
     thread: &mut Thread,
     key: &SessionKey,
     session: &mut Session,

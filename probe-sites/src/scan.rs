@@ -234,26 +234,6 @@ impl Instruction {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Condition(pub u8);
 
-impl Condition {
-    /// Whether it holds with these flags (`pt_regs.flags`).
-    #[must_use]
-    pub fn holds(self, flags: u64) -> bool {
-        let [carry, parity, zero, sign, overflow] =
-            [0, 2, 6, 7, 11].map(|bit| flags >> bit & 1 == 1);
-        let holds = match self.0 >> 1 & 7 {
-            0 => overflow,
-            1 => carry,
-            2 => zero,
-            3 => carry || zero,
-            4 => sign,
-            5 => parity,
-            6 => sign != overflow,
-            _ => zero || sign != overflow,
-        };
-        holds != (self.0 & 1 == 1)
-    }
-}
-
 /// Where a call's result is seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Exits {

@@ -74,6 +74,36 @@ fn a_session_has_the_addresses_of_its_socket_and_its_ciphertext_is_not_told() {
 }
 
 #[test]
+fn a_session_whose_news_is_lost_is_looked_up_and_one_whose_news_is_to_come_is_not() {
+    let mut rig = Rig::new();
+    rig.open(Role::Server, 0).clear(Received, (0, 0), "ask");
+    // The end of the handshake, between cleartext and news of the session.
+    rig.data(Received, (0, 0), "\x17\x03\x03", 3);
+    assert_eq!(rig.heard().len(), 3, "open, acked, chunk");
+    let told_before = Header {
+        flags: flag::BOUND,
+        position: 3,
+        moved: 3,
+        ..SESSION
+    };
+    let what = What::Data {
+        direction: Received,
+        bytes: b"ing",
+    };
+    rig.event(told_before, what);
+    let heard = rig.heard();
+    assert_eq!(heard[0], "cleartext 3 0 Beginning");
+    assert!(
+        heard.contains(&"chunk ToServer 3 ask".to_owned()),
+        "{heard:?}"
+    );
+    assert!(
+        heard.contains(&"chunk ToServer 6 ing".to_owned()),
+        "{heard:?}"
+    );
+}
+
+#[test]
 fn what_went_before_in_the_clear_goes_on_inside() {
     let mut rig = Rig::new();
     rig.open(Role::Server, 0)

@@ -75,8 +75,14 @@ impl Known for Nothing {
         None
     }
 
+    /// Whatever session it is, the kernel side has found its socket by now.
     fn session(&self, _: SessionKey) -> Option<Session> {
-        None
+        Some(Session {
+            born: 9,
+            sock: SOCKET.sock,
+            sock_born: SOCKET.born,
+            ..Session::default()
+        })
     }
 }
 

@@ -104,15 +104,3 @@ fn nops_that_only_some_kernels_emulate_and_prefixed_jumps_are_stepped_over() {
     });
     assert_eq!(site, (11, Instruction::Push));
 }
-
-#[test]
-fn conditions_are_those_of_the_processor() {
-    let holds = |condition: u8, flags: u64| Condition(condition).holds(flags);
-    let (carry, zero, sign, overflow) = (1, 1 << 6, 1 << 7, 1 << 11);
-    assert!(holds(0x2, carry) && !holds(0x3, carry)); // b, ae
-    assert!(holds(0x4, zero) && !holds(0x5, zero)); // e, ne
-    assert!(holds(0x6, carry) && holds(0x6, zero) && holds(0x7, 0)); // be, a
-    assert!(holds(0xc, sign) && !holds(0xc, sign | overflow)); // l
-    assert!(holds(0xe, zero) && holds(0xe, overflow) && !holds(0xe, 0)); // le
-    assert!(holds(0xf, sign | overflow) && !holds(0xf, zero)); // g
-}

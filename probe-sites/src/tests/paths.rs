@@ -7,7 +7,23 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 
 use super::fixture::{CODE, Fixture};
-use crate::scan::{Exits, Function, Instruction, Register, Scan, Value};
+use crate::scan::{Condition, Exits, Function, Instruction, Register, Scan, Value};
+
+/// Whether a processor with these flags takes a jump of that condition.
+fn holds(condition: Condition, flags: u64) -> bool {
+    let [carry, parity, zero, sign, overflow] = [0, 2, 6, 7, 11].map(|bit| flags >> bit & 1 == 1);
+    let holds = match condition.0 >> 1 & 7 {
+        0 => overflow,
+        1 => carry,
+        2 => zero,
+        3 => carry || zero,
+        4 => sign,
+        5 => parity,
+        6 => sign != overflow,
+        _ => zero || sign != overflow,
+    };
+    holds != (condition.0 & 1 == 1)
+}
 
 /// One instruction. Numbers of registers and slots are taken modulo what there is.
 #[derive(Clone, Debug)]
@@ -151,7 +167,7 @@ impl Run<'_> {
             return;
         };
         let value = match (exit.site.instruction, exit.if_taken) {
-            (Instruction::Branch(condition), Some(taken)) if condition.holds(self.flags) => taken,
+            (Instruction::Branch(condition), Some(taken)) if holds(condition, self.flags) => taken,
             _ => exit.value,
         };
         let noted = match value {
