@@ -13,6 +13,7 @@ mod config;
 mod doctor;
 mod exit;
 mod explain;
+mod fault;
 mod filter;
 mod introspect;
 mod live;
@@ -52,6 +53,7 @@ pub fn protocols() -> RegistryBuilder {
 /// A registry that could not be built is reported like any wrong configuration.
 #[must_use]
 pub fn main(registry: Result<Registry, DuplicateProtocol>) -> ExitCode {
+    fault::hide_messages();
     let matches = Cli::command().get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let of_command = matches.subcommand().map(|(_, matches)| matches);

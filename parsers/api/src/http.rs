@@ -4,12 +4,10 @@
 use alloc::string::String;
 
 use crate::Redaction;
+use crate::secrets::{self, Params};
 
 /// Stands in place of a secret, as the OpenTelemetry semantic conventions have it.
 const REDACTED: &str = "REDACTED";
-/// Longest key of a query that is compared with the list of secret ones.
-const MAX_KEY: usize = 24;
-
 /// A request target with its secrets redacted, and its parts.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
@@ -27,8 +25,8 @@ pub struct Target<'a> {
 }
 
 /// Reads a request target: origin form (also the `:path` of HTTP/2), absolute, authority or asterisk
-/// form. Userinfo is always redacted, secrets in the query as `redaction` says. Writes to `scratch`
-/// where the text cannot be borrowed from `target`.
+/// form. Userinfo is always redacted, secrets in parameters (of the query, of a path's segments, of a
+/// fragment) as `redaction` says. Writes to `scratch` where the text cannot be borrowed from `target`.
 #[must_use]
 pub fn read_target<'s>(
     target: &'s [u8],
@@ -36,9 +34,9 @@ pub fn read_target<'s>(
     scratch: &'s mut String,
 ) -> Target<'s> {
     let userinfo = userinfo(target);
-    let query = target.iter().position(|b| *b == b'?');
     let secret = redaction != Redaction::Off
-        && query.is_some_and(|at| params(target.get(at..).unwrap_or_default()).any(is_secret));
+        && target.contains(&b'=')
+        && Params::of(target).any(|(_, param)| param.is_some_and(secrets::is_secret));
     if userinfo.is_none()
         && !secret
         && let Ok(text) = str::from_utf8(target)
@@ -55,10 +53,11 @@ pub fn read_target<'s>(
             scratch.push_str(REDACTED);
         }
     }
-    let query = query.filter(|_| secret).unwrap_or(target.len());
-    push_lossy(scratch, target.get(end..query).unwrap_or_default());
+    let rest = target.get(end..).unwrap_or_default();
     if secret {
-        redact(scratch, target.get(query..).unwrap_or_default());
+        redact(scratch, rest);
+    } else {
+        push_lossy(scratch, rest);
     }
     parts(scratch)
 }
@@ -121,24 +120,18 @@ fn parts(text: &str) -> Target<'_> {
     }
 }
 
-/// The parameters of a query, whose first byte is the `?`.
-fn params(query: &[u8]) -> impl Iterator<Item = &[u8]> {
-    query.get(1..).unwrap_or_default().split(|b| *b == b'&')
-}
-
-/// Appends `query` with the values of secret keys replaced.
-fn redact(text: &mut String, query: &[u8]) {
-    let mut separator = '?';
-    for param in params(query) {
-        text.push(separator);
-        separator = '&';
-        if is_secret(param) {
-            let key = param.split(|b| *b == b'=').next().unwrap_or_default();
-            push_lossy(text, key);
-            text.push('=');
-            text.push_str(REDACTED);
-        } else {
-            push_lossy(text, param);
+/// Appends `target` with the values of secret parameters replaced.
+fn redact(text: &mut String, target: &[u8]) {
+    for (plain, param) in Params::of(target) {
+        push_lossy(text, plain);
+        match param {
+            Some(param) if secrets::is_secret(param) => {
+                let key = param.split(|b| *b == b'=').next().unwrap_or_default();
+                push_lossy(text, key);
+                text.push('=');
+                text.push_str(REDACTED);
+            }
+            param => push_lossy(text, param.unwrap_or_default()),
         }
     }
 }
@@ -152,77 +145,13 @@ fn push_lossy(text: &mut String, bytes: &[u8]) {
     }
 }
 
-/// Whether a parameter, `key=value`, holds a secret by its key.
-///
-/// The key is percent-decoded, and compared without case, `-`, `_` and `.`; of `user[password]` the
-/// last part counts.
-fn is_secret(param: &[u8]) -> bool {
-    let mut parts = param.splitn(2, |b| *b == b'=');
-    let (Some(key), Some(_)) = (parts.next(), parts.next()) else {
-        return false;
-    };
-    let mut word = [0u8; MAX_KEY];
-    let mut len = 0usize;
-    let mut rest = key;
-    loop {
-        let byte = match rest {
-            [] => break,
-            [b'%', high, low, tail @ ..] if let Some(byte) = percent(*high, *low) => {
-                rest = tail;
-                byte
-            }
-            [byte, tail @ ..] => {
-                rest = tail;
-                *byte
-            }
-        };
-        match byte {
-            b'-' | b'_' | b'.' | b']' => {}
-            b'[' => len = 0,
-            _ => {
-                if let Some(slot) = word.get_mut(len) {
-                    *slot = byte.to_ascii_lowercase();
-                }
-                len = len.saturating_add(1);
-            }
-        }
-    }
-    // None where the key is too long to be one of them.
-    is_secret_word(word.get(..len).unwrap_or_default())
-}
-
-fn percent(high: u8, low: u8) -> Option<u8> {
-    let high = char::from(high).to_digit(16)?;
-    let low = char::from(low).to_digit(16)?;
-    u8::try_from(high << 4 | low).ok()
-}
-
-/// Keys whose values are credentials: those that the semantic conventions list, and the usual names
-/// of passwords, keys, tokens, sessions, one-time codes and signatures.
-const fn is_secret_word(word: &[u8]) -> bool {
-    matches!(
-        word,
-        // Presigned URLs: AWS, Google, Azure.
-        b"xamzsignature" | b"xamzcredential" | b"xamzsecuritytoken" | b"awsaccesskeyid"
-            | b"signature" | b"securitytoken" | b"sig" | b"xgoogsignature" | b"xgoogcredential"
-            // Passwords.
-            | b"password" | b"passwd" | b"pwd" | b"pass" | b"passphrase" | b"passcode" | b"pin"
-            // Keys.
-            | b"apikey" | b"xapikey" | b"key" | b"accesskey" | b"secretkey" | b"privatekey"
-            | b"secret" | b"clientsecret" | b"appsecret" | b"apisecret" | b"subscriptionkey"
-            // Tokens, OAuth and SAML.
-            | b"token" | b"accesstoken" | b"refreshtoken" | b"idtoken" | b"authtoken" | b"apitoken"
-            | b"sessiontoken" | b"csrftoken" | b"xsrftoken" | b"jwt" | b"bearer" | b"auth"
-            | b"authorization" | b"credential" | b"credentials" | b"code" | b"assertion"
-            | b"clientassertion" | b"samlresponse" | b"samlrequest" | b"ticket"
-            // Sessions and one-time codes.
-            | b"session" | b"sessionid" | b"sid" | b"jsessionid" | b"phpsessid" | b"otp" | b"totp"
-    )
-}
-
 /// The host of a `Host` header or an authority, without brackets, and the port where it is written.
+/// What comes before an `@` is deprecated (RFC 9110 §4.2.4), and secret.
 #[must_use]
 pub fn host_and_port(authority: &str) -> (&str, Option<u16>) {
+    let authority = authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, host)| host);
     if let Some(rest) = authority.strip_prefix('[') {
         return match rest.split_once(']') {
             Some((host, tail)) => (host, tail.strip_prefix(':').and_then(|p| p.parse().ok())),
@@ -348,6 +277,18 @@ mod tests {
             ),
             ("/?API-KEY=x&", "/?API-KEY=REDACTED&"),
             ("/?token=", "/?token=REDACTED"),
+            ("/?user_password=x", "/?user_password=REDACTED"),
+            ("/?newPassword=x&a=1", "/?newPassword=REDACTED&a=1"),
+            ("/?oauth_token=x", "/?oauth_token=REDACTED"),
+            ("/?stripe.secret.key=x", "/?stripe.secret.key=REDACTED"),
+            ("/?a=1;token=x;b=2", "/?a=1;token=REDACTED;b=2"),
+            ("/a;v=1;token=x/b?c", "/a;v=1;token=REDACTED/b?c"),
+            ("/a;jsessionid=x?c=1", "/a;jsessionid=REDACTED?c=1"),
+            ("/a#access_token=x", "/a#access_token=REDACTED"),
+            ("/?next=/b?token=x", "/?next=/b?token=REDACTED"),
+            ("/?next=%2Fb%3Ftoken%3Dx&a=1", "/?next=REDACTED&a=1"),
+            ("/?next=http://a:b@h/c", "/?next=REDACTED"),
+            ("/?next=http%3A%2F%2Fa%3Ab%40h", "/?next=REDACTED"),
             ("http://h/?token=x", "http://h/?token=REDACTED"),
         ] {
             assert_eq!(text(target), expected);
@@ -362,6 +303,9 @@ mod tests {
             "/?q=token=x",
             "/token=x",
             "/?%zz=1",
+            "/?next=http%3A%2F%2Fh%2F%3Fa%3Db",
+            "/?mail=a@b.c&at=h:80",
+            "/a=b;c=d",
             "/?",
         ] {
             assert_eq!(text(target), target);
@@ -404,6 +348,8 @@ mod tests {
             ("[::1]:80", "::1", Some(80)),
             ("[::1]", "::1", None),
             ("::1", "::1", None),
+            ("me:pw@h:80", "h", Some(80)),
+            ("me@h", "h", None),
         ] {
             assert_eq!(host_and_port(authority), (host, port), "{authority}");
         }

@@ -46,6 +46,7 @@ mod event;
 mod fifo;
 pub mod http;
 mod parser;
+mod secrets;
 mod trace;
 
 pub use attr::{Attr, IntKey, Key, StrKey, Value, keys};

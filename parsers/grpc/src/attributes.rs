@@ -73,11 +73,7 @@ impl<'a> Attributes<'a> {
             .text(Field::Authority)
             .or_else(|| message.text(Field::Host));
         if let Some(authority) = authority {
-            // What comes before an `@` is deprecated, and secret.
-            let host = authority
-                .rsplit_once('@')
-                .map_or(authority, |(_, host)| host);
-            let (host, port) = http::host_and_port(host);
+            let (host, port) = http::host_and_port(authority);
             self.push(keys::SERVER_ADDRESS.of(host));
             self.push_some(port.map(|port| keys::SERVER_PORT.of(i64::from(port))));
         }

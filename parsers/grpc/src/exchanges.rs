@@ -481,6 +481,8 @@ fn classify(message: &Message) -> Kind {
 /// The gRPC method that a request calls.
 fn method_of(message: &Message) -> &str {
     let path = message.text(Field::Path).unwrap_or_default();
+    // Paths of calls have no query; whatever it is, it does not name the method.
+    let path = path.split(['?', '#']).next().unwrap_or_default();
     path.strip_prefix('/').unwrap_or(path)
 }
 

@@ -322,10 +322,12 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// Up to the line's end, which is not part of it.
+    /// Up to the line's end, which is not part of it; for MySQL a carriage return ends no line.
     fn line_comment(&mut self) -> Token {
         let rest = self.rest();
-        let end = rest.iter().position(|byte| matches!(byte, b'\n' | b'\r'));
+        let postgres = self.dialect == Dialect::Postgres;
+        let ends = |byte: &u8| *byte == b'\n' || postgres && *byte == b'\r';
+        let end = rest.iter().position(ends);
         self.forward(end.unwrap_or(rest.len()));
         Token::Comment
     }

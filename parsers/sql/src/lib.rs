@@ -29,6 +29,7 @@ use wirespan_parser_api::{Redaction, TraceContext};
 
 use comment::Trace;
 use lexer::{Lexer, Token};
+use secret::Trail;
 use summary::Summary;
 
 /// Bytes of text that are written: what the engine keeps of a target, and one more so that it
@@ -136,6 +137,9 @@ impl Reader {
         self.summary.clear();
         self.trace.clear();
         let scan = self.scan(text, extent, until);
+        if extent == Extent::Cut && has_escaped_quote(text) {
+            self.hide_all();
+        }
         let sent = text.get(..scan.used).unwrap_or(text);
         let shown = match self.redaction {
             Redaction::Off if !secret::is_likely(sent, &self.keyword) => sent,
@@ -158,6 +162,7 @@ impl Reader {
         let mut depth = 0usize;
         let mut empty = true;
         let mut atomic = false;
+        let mut trail = Trail::default();
         loop {
             let (from, token) = lexer.next();
             let to = lexer.at();
@@ -168,14 +173,23 @@ impl Reader {
                         self.set_keyword(word);
                     }
                     atomic |= word.eq_ignore_ascii_case("atomic") && self.keyword == "CREATE";
-                    self.summary.word(word);
+                    if trail.word(word.as_bytes(), &self.keyword, text.as_bytes().get(to)) {
+                        done = self.hide(text, done, from, to);
+                    } else {
+                        self.summary.word(word);
+                    }
                 }
-                Token::Quoted => self.summary.quoted(text.get(from..to).unwrap_or_default()),
+                Token::Quoted => {
+                    let name = text.get(from..to).unwrap_or_default();
+                    if trail.word(name.as_bytes(), &self.keyword, None) {
+                        done = self.hide(text, done, from, to);
+                    } else {
+                        self.summary.quoted(name);
+                    }
+                }
                 Token::Literal => {
-                    self.write(text, done, from);
-                    self.write("?", 0, 1);
-                    done = to;
-                    self.summary.other();
+                    trail = Trail::default();
+                    done = self.hide(text, done, from, to);
                 }
                 Token::Comment => {
                     self.write(text, done, from);
@@ -184,6 +198,7 @@ impl Reader {
                     continue;
                 }
                 Token::Punctuation(b';') => {
+                    trail = Trail::default();
                     self.summary.semicolon();
                     if until == Until::Semicolon && depth == 0 && !atomic {
                         self.write(text, done, to);
@@ -192,6 +207,7 @@ impl Reader {
                     continue;
                 }
                 Token::Punctuation(mark) => {
+                    trail = Trail::default();
                     depth = match mark {
                         b'(' => depth.saturating_add(1),
                         b')' => depth.saturating_sub(1),
@@ -199,7 +215,10 @@ impl Reader {
                     };
                     self.summary.punctuation(mark);
                 }
-                Token::Other => self.summary.other(),
+                Token::Other => {
+                    trail.other(text.as_bytes().get(from..to).unwrap_or_default());
+                    self.summary.other();
+                }
                 Token::End => {
                     self.write(text, done, to);
                     return Scan { used: to, empty };
@@ -214,6 +233,15 @@ impl Reader {
             }
             empty = false;
         }
+    }
+
+    /// Writes what is left of the text before `from`, and a mark in place of what ends at `to`; gives
+    /// where the text is to be continued.
+    fn hide(&mut self, text: &str, done: usize, from: usize, to: usize) -> usize {
+        self.write(text, done, from);
+        self.write("?", 0, 1);
+        self.summary.other();
+        to
     }
 
     fn write(&mut self, text: &str, from: usize, to: usize) {
@@ -233,12 +261,14 @@ impl Reader {
                 self.write(text, done, from);
                 self.write("?", 0, 1);
             }
-            Extent::Complete => {
-                self.text.clear();
-                self.text.push('?');
-                self.summary.keep_first();
-            }
+            Extent::Complete => self.hide_all(),
         }
+    }
+
+    fn hide_all(&mut self) {
+        self.text.clear();
+        self.text.push('?');
+        self.summary.keep_first();
     }
 
     fn set_keyword(&mut self, word: &str) {
@@ -253,6 +283,14 @@ impl Reader {
 struct Scan {
     used: usize,
     empty: bool,
+}
+
+/// Whether it depends on the session's mode where a literal ends (`sql_mode=NO_BACKSLASH_ESCAPES`,
+/// `standard_conforming_strings=off`). In a whole text a wrong reading shows: quotes do not match, or a
+/// backslash stands outside of them. A cut one may hide that.
+fn has_escaped_quote(text: &str) -> bool {
+    let mut pairs = text.as_bytes().windows(2);
+    pairs.any(|pair| matches!(pair, [b'\\', b'\'' | b'"']))
 }
 
 /// Whether a word could be a keyword: letters and underscores, and not many of them.

@@ -41,6 +41,48 @@ pub(crate) fn is_likely(text: &str, keyword: &str) -> bool {
     false
 }
 
+/// Follows the tokens of a statement that works on no rows, to find credentials that are no literals:
+/// the last word of `SET app.password = hunter2`.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) enum Trail {
+    #[default]
+    Nothing,
+    /// A word was telling.
+    Named,
+    /// And `=` or `TO` came behind it: the next word is the credential.
+    Assigned,
+}
+
+impl Trail {
+    /// Takes a word of a statement with this first keyword, and the byte behind it; whether the word
+    /// is a credential.
+    pub(crate) fn word(&mut self, word: &[u8], keyword: &str, next: Option<&u8>) -> bool {
+        let before = core::mem::take(self);
+        if QUERIES.contains(&keyword) {
+            return false;
+        }
+        *self = match before {
+            // A function's name: its arguments are literals.
+            Self::Assigned => return next != Some(&b'('),
+            Self::Named if word.eq_ignore_ascii_case(b"to") => Self::Assigned,
+            _ if has_sign(word) => Self::Named,
+            _ => Self::Nothing,
+        };
+        false
+    }
+
+    /// Takes something else.
+    pub(crate) fn other(&mut self, token: &[u8]) {
+        *self = match (*self, token) {
+            (Self::Named | Self::Assigned, b"=") => Self::Assigned,
+            (Self::Named, b":") => Self::Named,
+            // A variable of MySQL.
+            (_, [b'@', ..]) if has_sign(token) => Self::Named,
+            _ => Self::Nothing,
+        };
+    }
+}
+
 fn has_sign(word: &[u8]) -> bool {
     let contains = |sign: &[u8]| {
         word.windows(sign.len())
@@ -49,8 +91,13 @@ fn has_sign(word: &[u8]) -> bool {
     SIGNS.iter().any(|sign| contains(sign))
 }
 
-/// Whether what stands behind a telling word is a literal, with little in between.
+/// Whether what stands behind a telling word is a literal, with little in between; or whether there is
+/// one among the arguments, if the word is a function.
 fn leads_to_literal(mut rest: &[u8]) -> bool {
+    if let Some(arguments) = rest.trim_ascii_start().strip_prefix(b"(") {
+        let mut bytes = arguments.iter().take_while(|byte| **byte != b')');
+        return bytes.any(|byte| matches!(byte, b'\'' | b'"' | b'$'));
+    }
     // Inside of a string already: `password=…` in a connection string.
     if let [b'=', value, ..] = rest
         && (is_word(*value) && *value != b'$')

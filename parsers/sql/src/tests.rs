@@ -369,6 +369,13 @@ fn credentials_vanish_without_redaction_too() {
         (MySql, "SET PASSWORD FOR a = 'CANARY'"),
         (MySql, "ALTER USER a IDENTIFIED VIA ed25519 USING 'CANARY'"),
         (Postgres, "UPDATE t SET password /* to */ = 'CANARY'"),
+        (Postgres, "SET app.password = CANARY"),
+        (Postgres, "SET SESSION app.password TO CANARY;"),
+        (Postgres, "ALTER ROLE a SET app.secret TO CANARY"),
+        (Postgres, "ALTER ROLE a SET app.secret = \"CANARY\""),
+        (Postgres, "SELECT pgp_sym_decrypt(a, 'CANARY') FROM t"),
+        (MySql, "SELECT AES_DECRYPT (a.b, 'CANARY') FROM t"),
+        (MySql, "SET @password := CANARY"),
         (
             MySql,
             "GRANT ALL ON *.* TO a IDENTIFIED BY PASSWORD 'CANARY'",
@@ -376,6 +383,27 @@ fn credentials_vanish_without_redaction_too() {
     ] {
         let shown = shown(dialect, sql);
         assert!(!shown.contains("CANARY"), "{shown}");
+    }
+}
+
+#[test]
+fn of_a_cut_text_nothing_is_shown_where_the_mode_decides_what_a_literal_is() {
+    // With NO_BACKSLASH_ESCAPES the first literal is `a\`, and SECRET is the second.
+    let sql = "INSERT INTO t VALUES ('a\\', 'SECRET', 'b";
+    let mut reader = Reader::new(MySql, Redaction::On);
+    let cut = reader.whole(sql, Extent::Cut);
+    assert_eq!(
+        (cut.text, cut.summary, cut.keyword),
+        ("?", "INSERT", "INSERT")
+    );
+    let plain = reader.whole("INSERT INTO t VALUES ('a', 'SECR", Extent::Cut);
+    assert_eq!(plain.text, "INSERT INTO t VALUES (?, ?");
+    for sql in [
+        "SELECT 'a\\', 'SECRET', 'b'",
+        "SELECT 'a\\', 'SECRET', 'b\\', 'c'",
+    ] {
+        let whole = reader.whole(sql, Extent::Complete);
+        assert!(!whole.text.contains("SECRET"), "{}", whole.text);
     }
 }
 
