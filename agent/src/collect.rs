@@ -8,6 +8,7 @@ use std::time::Duration;
 use wirespan_engine::{Exchange, Nanos, Sink};
 use wirespan_export::metrics::Metrics;
 use wirespan_export::observe::Observer;
+use wirespan_export::owner::Ends;
 use wirespan_export::record::RecordWriter;
 use wirespan_export::red::Red;
 use wirespan_export::spans::Span;
@@ -15,6 +16,7 @@ use wirespan_export::table::LineWriter;
 use wirespan_replay::Collect;
 use wirespan_telemetry::{JsonLines, Queue};
 
+use crate::census::{Census, Known};
 use crate::filter::Filter;
 use crate::pipeline::Format;
 use crate::signals::Signals;
@@ -31,6 +33,8 @@ pub(crate) struct Collector {
     observer: Option<Observer>,
     /// Where spans go.
     queue: Option<Arc<Queue>>,
+    /// Who is at the ends of connections, where that is known.
+    census: Option<Census>,
 }
 
 #[derive(Debug)]
@@ -92,6 +96,15 @@ impl Collector {
             red: Red::default(),
             observer: signals.map(Signals::observer),
             queue,
+            census: None,
+        }
+    }
+
+    /// The same of connections of this machine.
+    pub(crate) fn with_census(self, census: Census) -> Self {
+        Self {
+            census: Some(census),
+            ..self
         }
     }
 
@@ -106,10 +119,18 @@ impl Collector {
         &self.red
     }
 
-    fn write(&mut self, exchange: &Exchange<'_>) {
+    fn known(&self, exchange: &Exchange<'_>) -> Known {
+        let census = self.census.as_ref();
+        census
+            .map(|census| census.known(exchange))
+            .unwrap_or_default()
+    }
+
+    fn write(&mut self, exchange: &Exchange<'_>, ends: &Ends<'_>) {
+        let bytes = &mut self.batch.bytes;
         match &mut self.writer {
-            Writer::Table(table) => table.write(&mut self.batch.bytes, exchange),
-            Writer::Records(records) => records.write(&mut self.batch.bytes, exchange),
+            Writer::Table(table) => table.write(bytes, exchange),
+            Writer::Records(records) => records.write_between(bytes, exchange, ends),
             // A span is written when it is made, and an open exchange is none.
             Writer::Spans(_) | Writer::Nothing => return,
         }
@@ -171,16 +192,20 @@ impl Sink for Collector {
         }
         self.red.record(exchange);
         self.batch.exchanges += 1;
+        let known = self.known(exchange);
+        let ends = known.ends();
         let observer = self.observer.as_mut();
-        if let Some(span) = observer.and_then(|observer| observer.exchange(exchange)) {
+        let span = observer.and_then(|observer| observer.exchange_between(exchange, &ends));
+        if let Some(span) = span {
             self.write_span(place(exchange), span);
         }
-        self.write(exchange);
+        self.write(exchange, &ends);
     }
 
     fn progress(&mut self, exchange: &Exchange<'_>) {
         if self.filter.matches(exchange) {
-            self.write(exchange);
+            let known = self.known(exchange);
+            self.write(exchange, &known.ends());
         }
     }
 }

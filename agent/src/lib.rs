@@ -7,6 +7,7 @@ use std::sync::Arc;
 use clap::{CommandFactory as _, FromArgMatches as _};
 use wirespan_engine::DuplicateProtocol;
 
+mod census;
 mod cli;
 mod collect;
 mod config;

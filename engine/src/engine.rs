@@ -9,7 +9,9 @@ use crate::connection::{Connection, Context};
 use crate::registry::Registry;
 use crate::stats::{Stats, add};
 use crate::table::Pool;
-use crate::types::{Close, Closed, Config, ConnectionId, Nanos, Opening, Process, Sink, Start, Task};
+use crate::types::{
+    Close, Closed, Config, ConnectionId, Nanos, Opening, Process, Sink, Start, Task,
+};
 
 /// Turns what sources see of connections into exchanges. One for each worker; nothing is shared.
 ///

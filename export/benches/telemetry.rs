@@ -10,6 +10,7 @@ use wirespan_engine::{
     Config, Engine, Exchange, Layer, Nanos, Opening, Registry, Roles, Side, Sink, Start,
 };
 use wirespan_export::metrics::{Metrics, Options, Scratch};
+use wirespan_export::owner::Ends;
 use wirespan_export::semconv::{Facts, Routes};
 use wirespan_export::spans::{self, Spans};
 
@@ -62,7 +63,7 @@ impl Sink for Bench<'_> {
         criterion.bench_function(&format!("{name}/span"), |bencher| {
             bencher.iter(|| {
                 let place = spans.place(exchange, &facts);
-                black_box(spans.make(exchange, &facts, place))
+                black_box(spans.make(exchange, &facts, &Ends::default(), place))
             });
         });
     }

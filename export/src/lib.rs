@@ -9,6 +9,7 @@ pub mod honesty;
 pub mod ids;
 pub mod metrics;
 pub mod observe;
+pub mod owner;
 pub mod prometheus;
 pub mod record;
 pub mod red;

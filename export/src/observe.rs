@@ -5,6 +5,7 @@ use std::sync::Arc;
 use wirespan_engine::{Exchange, Nanos};
 
 use crate::metrics::{Metrics, Scratch};
+use crate::owner::Ends;
 use crate::semconv::{Facts, Routes};
 use crate::spans::{Counts, Options, Span, Spans};
 
@@ -57,10 +58,18 @@ impl Observer {
     /// Counts a finished exchange. Returns its span, if it is one to be exported; the exemplars of
     /// metrics name only such.
     pub fn exchange(&mut self, exchange: &Exchange<'_>) -> Option<Span> {
-        let facts = Facts::of(exchange, &self.routes, &mut self.route);
+        self.exchange_between(exchange, &Ends::default())
+    }
+
+    /// The same of an exchange whose ends are known.
+    pub fn exchange_between(&mut self, exchange: &Exchange<'_>, ends: &Ends<'_>) -> Option<Span> {
+        let facts = Facts::of(exchange, &self.routes, &mut self.route).between(ends);
+        if let Some(owner) = ends.owner {
+            self.metrics.introduce(&owner.service, &mut self.scratch);
+        }
         let span = self.spans.as_mut().and_then(|spans| {
             let place = spans.place(exchange, &facts);
-            spans.make(exchange, &facts, place)
+            spans.make(exchange, &facts, ends, place)
         });
         let named = span
             .as_ref()

@@ -8,6 +8,7 @@ use wirespan_engine::{Address, Attrs, Exchange, Process};
 
 use crate::format::{self, Clock};
 use crate::ids::SpanIds;
+use crate::owner::{Container, Ends};
 
 /// Name and version of the format, the first key of each record.
 pub const SCHEMA: &str = "wirespan.record/1";
@@ -41,6 +42,11 @@ impl Default for RecordWriter {
 impl RecordWriter {
     /// Appends `exchange` and a line feed to `out`.
     pub fn write(&mut self, out: &mut Vec<u8>, exchange: &Exchange<'_>) {
+        self.write_between(out, exchange, &Ends::default());
+    }
+
+    /// The same of an exchange whose ends are known: the attributes name the services.
+    pub fn write_between(&mut self, out: &mut Vec<u8>, exchange: &Exchange<'_>, ends: &Ends<'_>) {
         out.extend_from_slice(match exchange.open {
             None => b"{\"schema\":\"wirespan.record/1\",",
             Some(_) => OPEN_HEAD,
@@ -80,8 +86,22 @@ impl RecordWriter {
         if let Some(owner) = &exchange.process {
             process(out, owner);
         }
-        attributes(out, exchange.attrs);
-        out.extend_from_slice(b"}\n");
+        let service = ends.owner.map(|owner| &*owner.service);
+        if let Some(inside) = service.and_then(|service| service.container.as_ref()) {
+            container(out, inside);
+        }
+        let mut first = attributes(out, exchange.attrs);
+        let services = [
+            ("service.name", service.map(|service| &*service.name)),
+            ("service.peer.name", ends.peer),
+        ];
+        for (key, value) in services {
+            if let Some(value) = value {
+                member(out, &mut first, key);
+                string(out, value);
+            }
+        }
+        out.extend_from_slice(b"}}\n");
     }
 }
 
@@ -136,9 +156,30 @@ fn process(out: &mut Vec<u8>, process: &Process) {
     out.push(b'}');
 }
 
-/// The attributes as an object. Of several with the same key the last one stands: those of the
+fn container(out: &mut Vec<u8>, container: &Container) {
+    out.extend_from_slice(b",\"container\":{\"id\":");
+    string(out, &container.id);
+    for (key, value) in [("pod", &container.pod), ("namespace", &container.namespace)] {
+        if let Some(value) = value {
+            member(out, &mut false, key);
+            string(out, value);
+        }
+    }
+    out.push(b'}');
+}
+
+/// A key of an object, and the comma before it.
+fn member(out: &mut Vec<u8>, first: &mut bool, key: &str) {
+    if !std::mem::take(first) {
+        out.push(b',');
+    }
+    string(out, key);
+    out.push(b':');
+}
+
+/// The attributes as an object that is not yet closed; whether it is empty. Of several with the same key the last one stands: those of the
 /// session come before the request's own.
-fn attributes(out: &mut Vec<u8>, attrs: Attrs<'_>) {
+fn attributes(out: &mut Vec<u8>, attrs: Attrs<'_>) -> bool {
     out.extend_from_slice(b",\"attributes\":{");
     let mut first = true;
     for (i, attr) in attrs.iter().enumerate() {
@@ -149,18 +190,14 @@ fn attributes(out: &mut Vec<u8>, attrs: Attrs<'_>) {
         {
             continue;
         }
-        if !std::mem::take(&mut first) {
-            out.push(b',');
-        }
-        string(out, attr.key().name());
-        out.push(b':');
+        member(out, &mut first, attr.key().name());
         match attr.value() {
             Value::Str(text) => string(out, text),
             Value::Int(number) => format::signed(out, number),
             _ => out.extend_from_slice(b"null"),
         }
     }
-    out.push(b'}');
+    first
 }
 
 /// Appends `text` as a JSON string (RFC 8259 §7): quotation mark, backslash and control characters
@@ -193,11 +230,14 @@ fn string(out: &mut Vec<u8>, text: &str) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use serde_json::{Value as Json, json};
     use wirespan_engine::UnixName;
 
     use super::*;
     use crate::fixture::{b3, w3c, with_exchange};
+    use crate::owner::{Owner, Service};
 
     fn line(exchange: &Exchange<'_>) -> String {
         let mut out = Vec::new();
@@ -292,6 +332,37 @@ mod tests {
             live.process = Some(Process::new(4711, b"we\"b"));
             live.flags = Flags::TLS;
             assert!(line(&live).contains(process));
+        });
+    }
+
+    #[test]
+    fn what_is_known_of_the_ends_is_behind_the_process_and_in_the_attributes() {
+        let owner = Owner {
+            service: Arc::new(Service {
+                name: "shop".into(),
+                container: Some(Container {
+                    id: "0123".into(),
+                    pod: Some("shop-1".into()),
+                    namespace: None,
+                }),
+                ..Service::default()
+            }),
+            ..Owner::default()
+        };
+        let ends = Ends {
+            owner: Some(&owner),
+            peer: Some("db"),
+        };
+        with_exchange(|mut live| {
+            live.process = Some(Process::new(4711, b"web"));
+            let mut out = Vec::new();
+            RecordWriter::default().write_between(&mut out, &live, &ends);
+            let line = String::from_utf8(out).expect("UTF-8");
+            let inside = "\"name\":\"web\"},\"container\":{\"id\":\"0123\",\"pod\":\"shop-1\"},\"attributes\":{";
+            assert!(line.contains(inside), "{line}");
+            let record: Json = serde_json::from_str(&line).expect("JSON");
+            assert_eq!(record["attributes"]["service.name"], "shop");
+            assert_eq!(record["attributes"]["service.peer.name"], "db");
         });
     }
 

@@ -8,11 +8,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
-use wirespan_capture::{Filters, HookSet, Live, Options, Tap};
+use wirespan_capture::{Filters, HookSet, Live, Options};
 use wirespan_engine::api::Redaction;
 use wirespan_engine::{Config, Registry};
+use wirespan_identity::Root;
 use wirespan_replay::Collect as _;
 
+use crate::census::{Census, Taps};
 use crate::cli::{BUFFER, Observe, Output, RecordArgs, Redact, TailArgs};
 use crate::collect::{Collector, Merger};
 use crate::doctor;
@@ -158,6 +160,7 @@ struct Tail<'a> {
     collector: Collector,
     merger: Merger,
     lines: Vec<u8>,
+    census: Census,
     recorder: Option<Recorder>,
 }
 
@@ -169,6 +172,7 @@ impl<'a> Tail<'a> {
             Output::OtlpJson => Format::OtlpJson,
             Output::Stats | Output::None => Format::Nothing,
         };
+        let census = Census::new(Root::default());
         Self {
             args,
             terminal,
@@ -177,9 +181,11 @@ impl<'a> Tail<'a> {
                 format,
                 (format == Format::OtlpJson).then(Signals::default).as_ref(),
                 None,
-            ),
+            )
+            .with_census(census.clone()),
             merger: Merger::default(),
             lines: Vec::new(),
+            census,
             recorder,
         }
     }
@@ -191,11 +197,11 @@ impl<'a> Tail<'a> {
             .duration
             .map(|limit| Duration::from_nanos(limit.0));
         let watched = self.watch(&mut live, stop, limit.map(|limit| started + limit));
-        let tap: &mut dyn Tap = match &mut self.recorder {
-            Some(recorder) => recorder.tap(),
-            None => &mut (),
+        let mut taps = Taps {
+            census: &mut self.census,
+            other: self.recorder.as_mut().map(Recorder::tap),
         };
-        let finished = live.finish(&mut self.collector, tap);
+        let finished = live.finish(&mut self.collector, &mut taps);
         self.collector.finish();
         // A recording is whole, however else it ended.
         let recorded = self.recorder.take().map_or(Ok(()), Recorder::finish);
@@ -233,11 +239,11 @@ impl<'a> Tail<'a> {
     ) -> Result<(), Exit> {
         while !stop.load(Ordering::Relaxed) && until.is_none_or(|until| Instant::now() < until) {
             self.collector.at(live.now());
-            let tap: &mut dyn Tap = match &mut self.recorder {
-                Some(recorder) => recorder.tap(),
-                None => &mut (),
+            let mut taps = Taps {
+                census: &mut self.census,
+                other: self.recorder.as_mut().map(Recorder::tap),
             };
-            let polled = live.poll(&mut self.collector, tap);
+            let polled = live.poll(&mut self.collector, &mut taps);
             polled.map_err(|error| {
                 self.terminal.error(&error.to_string());
                 Exit::Preflight

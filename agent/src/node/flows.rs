@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use wirespan_engine::Exchange;
+use wirespan_export::owner::Ends;
 use wirespan_export::record::RecordWriter;
 use wirespan_telemetry::{Fed, Feeder, Flow, flow};
 
@@ -47,12 +48,12 @@ impl Flows {
     }
 
     /// Tells the followers of an exchange, as a record.
-    pub(super) fn tell(&self, exchange: &Exchange<'_>, writer: &mut RecordWriter) {
+    pub(super) fn tell(&self, exchange: &Exchange<'_>, ends: &Ends<'_>, writer: &mut RecordWriter) {
         if !self.any.load(Ordering::Relaxed) {
             return;
         }
         let mut line = Vec::with_capacity(512);
-        writer.write(&mut line, exchange);
+        writer.write_between(&mut line, exchange, ends);
         let mut followers = self.lock();
         followers.retain(|follower| match follower.feed(&line) {
             Fed::Taken => {

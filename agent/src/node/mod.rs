@@ -28,8 +28,10 @@ use wirespan_export::observe::Observer;
 use wirespan_export::record::RecordWriter;
 use wirespan_export::semconv::Routes;
 use wirespan_export::spans;
+use wirespan_identity::Root;
 use wirespan_telemetry::{Admin, Config as Exporting, Doors, Exporter, Queue, Scrape};
 
+use crate::census::{Census, Taps};
 use crate::cli::AgentArgs;
 use crate::config::{self, Config, Effective, Fault, Running, Sources};
 use crate::doctor;
@@ -242,6 +244,7 @@ struct Recorder {
     filter: Filter,
     observer: Observer,
     queue: Option<Arc<Queue>>,
+    census: Census,
     own_pid: u32,
     flows: Arc<Flows>,
     records: RecordWriter,
@@ -263,9 +266,11 @@ impl Sink for Recorder {
             self.observer.left_out(exchange);
             return;
         }
-        self.flows.tell(exchange, &mut self.records);
-        self.watched.record(exchange);
-        let span = self.observer.exchange(exchange);
+        let known = self.census.known(exchange);
+        let ends = known.ends();
+        self.flows.tell(exchange, &ends, &mut self.records);
+        self.watched.record(exchange, &ends);
+        let span = self.observer.exchange_between(exchange, &ends);
         if let (Some(span), Some(queue)) = (span, &self.queue) {
             queue.push(span);
         }
@@ -318,6 +323,7 @@ impl Agent {
                 filter: plan.running.filter.clone(),
                 observer: signals.observer_of(Arc::clone(&metrics)),
                 queue: queue.map(|_| Arc::clone(exporter.queue())),
+                census: Census::new(Root::default()),
                 own_pid: process::id(),
                 flows,
                 records: RecordWriter::default(),
@@ -350,12 +356,13 @@ impl Agent {
         systemd.ready();
         let mut failed = None;
         while !stop.load(Ordering::Relaxed) && until.is_none_or(|until| Instant::now() < until) {
-            let tap: &mut dyn Tap = match &mut self.recording {
-                Some(recording) => recording.tap(),
-                None => &mut (),
+            let mut census = self.recorder.census.clone();
+            let mut taps = Taps {
+                census: &mut census,
+                other: self.recording.as_mut().map(Recording::tap),
             };
             self.recorder.watched.at(live.now());
-            if let Err(error) = live.poll(&mut self.recorder, tap) {
+            if let Err(error) = live.poll(&mut self.recorder, &mut taps) {
                 failed = Some((Exit::Preflight, error.to_string()));
                 break;
             }
@@ -382,7 +389,8 @@ impl Agent {
         systemd.stopping();
         // Whoever waits for an answer is told at once.
         drop(orders);
-        let finished = live.finish(&mut self.recorder, &mut ());
+        let mut census = self.recorder.census.clone();
+        let finished = live.finish(&mut self.recorder, &mut census);
         self.recorder.release(None);
         self.status.set(Vitals {
             ledger: finished.ledger,

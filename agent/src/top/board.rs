@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use wirespan_engine::{Address, Exchange, Nanos, Side};
 use wirespan_export::histogram::Histogram;
+use wirespan_export::owner::Ends;
 use wirespan_export::semconv::{Facts, Routes};
 use wirespan_export::table;
 
@@ -87,10 +88,10 @@ impl Board {
         }
     }
 
-    /// Counts a finished exchange.
-    pub(crate) fn record(&mut self, exchange: &Exchange<'_>, now: Nanos) {
+    /// Counts a finished exchange, of which more is known than it says itself.
+    pub(crate) fn record(&mut self, exchange: &Exchange<'_>, known: &Ends<'_>, now: Nanos) {
         self.turn(now);
-        let facts = Facts::of(exchange, &self.routes, &mut self.route);
+        let facts = Facts::of(exchange, &self.routes, &mut self.route).between(known);
         let side = exchange.side.name();
         let service = match facts.service {
             "" => own(exchange),
@@ -103,7 +104,7 @@ impl Board {
         key.push(SEPARATOR);
         operation(key, exchange, &facts);
         self.operations.record(key, exchange, now);
-        let (client, server) = ends(exchange, &service);
+        let (client, server) = ends(exchange, &service, known.peer);
         join(key, &[&client, &server, exchange.protocol.0]);
         self.edges.record(key, exchange, now);
         self.total.record(exchange, now);
@@ -312,10 +313,10 @@ fn own(exchange: &Exchange<'_>) -> String {
     }
 }
 
-/// Who calls whom. The end that was observed goes by its name.
-fn ends(exchange: &Exchange<'_>, service: &str) -> (String, String) {
-    let client = || host(&exchange.client);
-    let server = || exchange.server.to_string();
+/// Who calls whom. The end that was observed goes by its name, and so does the other if it is known.
+fn ends(exchange: &Exchange<'_>, service: &str, peer: Option<&str>) -> (String, String) {
+    let client = || peer.map_or_else(|| host(&exchange.client), seen);
+    let server = || peer.map_or_else(|| exchange.server.to_string(), seen);
     match exchange.side {
         Side::Client => (service.to_owned(), server()),
         Side::Server => (client(), service.to_owned()),

@@ -7,9 +7,11 @@ use std::time::{Duration, Instant};
 
 use wirespan_capture::Live;
 use wirespan_engine::{Exchange, Nanos, Sink};
+use wirespan_identity::Root;
 
 use super::board::Board;
 use super::picture::Picture;
+use crate::census::Census;
 use crate::filter::Filter;
 use crate::node;
 
@@ -85,13 +87,15 @@ impl Source for Agent {
 struct Counter {
     board: Board,
     filter: Filter,
+    census: Census,
     now: Nanos,
 }
 
 impl Sink for Counter {
     fn exchange(&mut self, exchange: &Exchange<'_>) {
         if self.filter.matches(exchange) {
-            self.board.record(exchange, self.now);
+            let known = self.census.known(exchange);
+            self.board.record(exchange, &known.ends(), self.now);
         }
     }
 }
@@ -101,21 +105,28 @@ impl Own {
         let now = live.now();
         Self {
             live,
-            counter: Counter { board, filter, now },
+            counter: Counter {
+                board,
+                filter,
+                census: Census::new(Root::default()),
+                now,
+            },
             due: Instant::now(),
         }
     }
 
     /// Ends the observation.
     pub(super) fn finish(mut self) {
-        self.live.finish(&mut self.counter, &mut ());
+        let mut census = self.counter.census.clone();
+        self.live.finish(&mut self.counter, &mut census);
     }
 }
 
 impl Source for Own {
     fn next(&mut self) -> Result<Option<Picture>, String> {
         self.counter.now = self.live.now();
-        let polled = self.live.poll(&mut self.counter, &mut ());
+        let mut census = self.counter.census.clone();
+        let polled = self.live.poll(&mut self.counter, &mut census);
         polled.map_err(|error| error.to_string())?;
         if Instant::now() < self.due {
             return Ok(None);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use wirespan_engine::{Exchange, Nanos};
+use wirespan_export::owner::Ends;
 use wirespan_export::semconv::Routes;
 
 use super::HALF;
@@ -33,9 +34,9 @@ impl Watched {
     }
 
     /// Counts an exchange, if somebody looks.
-    pub(crate) fn record(&mut self, exchange: &Exchange<'_>) {
+    pub(crate) fn record(&mut self, exchange: &Exchange<'_>, known: &Ends<'_>) {
         if let Some((board, _)) = &mut self.board {
-            board.record(exchange, self.now);
+            board.record(exchange, known, self.now);
         }
     }
 

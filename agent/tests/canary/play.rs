@@ -1,7 +1,7 @@
 //! Plays a conversation to an engine with all parsers, and renders what comes out in every way that
 //! the program has.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use wirespan_engine::api::{Direction, Redaction};
@@ -150,8 +150,8 @@ pub(crate) fn output(talk: &Talk, scene: Scene, pieces: &[Piece]) -> Vec<u8> {
 fn opening(port: u16, scene: Scene) -> Opening {
     Opening {
         number: 0,
-        client: SocketAddr::from((Ipv4Addr::LOCALHOST, 40_000)),
-        server: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+        client: (Ipv4Addr::LOCALHOST, 40_000).into(),
+        server: (Ipv4Addr::LOCALHOST, port).into(),
         roles: Roles::Known,
         start: scene.start,
         side: scene.side,

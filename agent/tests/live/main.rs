@@ -7,6 +7,7 @@
 
 mod admin;
 mod agent;
+mod canary;
 #[path = "../otlp/check.rs"]
 #[allow(dead_code, reason = "another test uses the rest")]
 mod check;
@@ -14,6 +15,7 @@ mod endurance;
 mod executables;
 mod explain;
 mod governor;
+mod identity;
 mod lab;
 #[path = "../otlp/receiver.rs"]
 #[allow(dead_code, reason = "another test uses the rest")]
@@ -21,6 +23,9 @@ mod receiver;
 mod reload;
 mod rights;
 mod scenarios;
+#[path = "../canary/talk.rs"]
+#[allow(dead_code, reason = "another test uses the rest")]
+mod secrets;
 mod servers;
 mod soak;
 mod tls;

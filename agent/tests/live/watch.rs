@@ -200,12 +200,24 @@ impl Watcher {
 
     /// Waits until everything that has happened is recorded, and ends it as Ctrl-C does.
     pub(crate) fn end(mut self) -> Watched {
+        let said = self.interrupt();
+        let records = read(&self.folder.file("records"));
+        Watched { records, said }
+    }
+
+    /// The same; gives its standard output as it is, and what it said.
+    pub(crate) fn end_with_output(mut self) -> (Vec<u8>, Vec<String>) {
+        let said = self.interrupt();
+        let output = fs::read(self.folder.file("records")).expect("its output");
+        (output, said)
+    }
+
+    fn interrupt(&mut self) -> Vec<String> {
         signal("INT", self.pid());
         let status = ended_within(&mut self.child, DETACHING);
         let said: Vec<String> = self.complaints.iter().collect();
         assert!(status.success(), "it ended with {status}: {said:#?}");
-        let records = read(&self.folder.file("records"));
-        Watched { records, said }
+        said
     }
 
     /// Ends it without letting it say a word.

@@ -5,6 +5,7 @@
 //!    u8      len u8, bytes    u8     0    len u8, bytes          u8     1    i64
 //! ```
 //!
+//! Behind the service's name comes a zero and its instance, where there is one.
 //! Addresses are written as octets, and become text when a key is read back: that is seldom.
 
 use std::net::{IpAddr, SocketAddr};
@@ -40,7 +41,7 @@ pub(super) struct KeyWriter(Vec<u8>);
 impl KeyWriter {
     /// The key of the exchange's own series.
     pub(super) fn exchange(&mut self, facts: &Facts<'_>, side: &str) -> &[u8] {
-        self.begin(facts.instrument, facts.service);
+        self.begin(facts.instrument, facts);
         match facts.instrument {
             Instrument::HttpServer | Instrument::HttpClient => self.http(facts),
             Instrument::RpcServer | Instrument::RpcClient => self.rpc(facts),
@@ -51,13 +52,14 @@ impl KeyWriter {
         &self.0
     }
 
-    /// The key of an edge of the service map. Where a process was observed it stands for its end;
-    /// the port of a client is a different one for each connection and tells nothing.
+    /// The key of an edge of the service map. Where a process was observed its service stands for its
+    /// end, and so does the peer's where it is known; the port of a client is a different one for each connection and tells nothing.
     pub(super) fn edge(&mut self, exchange: &Exchange<'_>, facts: &Facts<'_>) -> &[u8] {
         let named = !facts.service.is_empty();
-        self.begin(Instrument::Edge, facts.service);
+        self.begin(Instrument::Edge, facts);
         match exchange.side {
             Side::Client if named => self.text(Label::EdgeClient, facts.service),
+            Side::Server if facts.peer.is_some() => self.text_if(Label::EdgeClient, facts.peer),
             _ => match exchange.client {
                 Address::Inet(socket) => self.address(Label::EdgeClient, ADDRESS, socket.ip()),
                 Address::Unix(_) => self.text(Label::EdgeClient, &exchange.client.to_string()),
@@ -65,6 +67,7 @@ impl KeyWriter {
         }
         match exchange.side {
             Side::Server if named => self.text(Label::EdgeServer, facts.service),
+            Side::Client if facts.peer.is_some() => self.text_if(Label::EdgeServer, facts.peer),
             _ => match exchange.server {
                 Address::Inet(socket) => {
                     self.address(Label::EdgeServer, SOCKET, socket.ip());
@@ -81,7 +84,7 @@ impl KeyWriter {
 
     /// The key of an exchange of a protocol without conventions: its series has the protocol's name.
     pub(super) fn other(&mut self, protocol: &str, facts: &Facts<'_>, side: &str) -> &[u8] {
-        self.begin(Instrument::Other, facts.service);
+        self.begin(Instrument::Other, facts);
         self.text(Label::NetworkProtocolName, protocol);
         self.text(Label::Side, side);
         self.text_if(Label::ErrorType, facts.error_type);
@@ -157,12 +160,12 @@ impl KeyWriter {
         }
     }
 
-    fn begin(&mut self, instrument: Instrument, service: &str) {
+    fn begin(&mut self, instrument: Instrument, facts: &Facts<'_>) {
         self.0.clear();
-        let service = cut(service);
-        self.0
-            .extend_from_slice(&[instrument as u8, service.len() as u8]);
-        self.0.extend_from_slice(service.as_bytes());
+        self.0.extend_from_slice(&[instrument as u8, 0]);
+        write_service(&mut self.0, facts.service, facts.instance);
+        let len = self.0.len() - 2;
+        self.0[1] = len as u8;
     }
 
     fn text(&mut self, label: Label, value: &str) {
@@ -210,10 +213,43 @@ impl KeyWriter {
 
 /// What a key holds of a text.
 fn cut(text: &str) -> &str {
-    match text.len() {
-        0..=MAX_VALUE => text,
-        _ => &text[..text.floor_char_boundary(MAX_VALUE)],
+    cut_at(text, MAX_VALUE)
+}
+
+fn cut_at(text: &str, most: usize) -> &str {
+    match text.len() <= most {
+        true => text,
+        false => &text[..text.floor_char_boundary(most)],
     }
+}
+
+/// Longest name of a service that is told from one of its instances.
+const MAX_SERVICE: usize = 127;
+
+/// What stands for a service in keys; at most [`MAX_VALUE`] bytes.
+fn write_service(out: &mut Vec<u8>, service: &str, instance: &str) {
+    if instance.is_empty() {
+        out.extend_from_slice(cut(service).as_bytes());
+        return;
+    }
+    out.extend_from_slice(cut_at(service, MAX_SERVICE).as_bytes());
+    out.push(0);
+    let room = MAX_VALUE - MAX_SERVICE - 1;
+    out.extend_from_slice(cut_at(instance, room).as_bytes());
+}
+
+/// Names a service among those of a snapshot.
+pub(super) fn of_service(service: &str, instance: &str) -> Box<str> {
+    let mut key = Vec::new();
+    write_service(&mut key, service, instance);
+    // Of text, cut at characters.
+    String::from_utf8(key).unwrap_or_default().into()
+}
+
+/// The service that a key names.
+pub(super) fn service_of(key: &[u8]) -> Option<&[u8]> {
+    let len = usize::from(*key.get(1)?);
+    key.get(2..2 + len)
 }
 
 /// The key of the series for what has none of its own: one for each instrument.
@@ -233,6 +269,8 @@ pub struct Identity {
     pub instrument: Instrument,
     /// Whose measurement it is; `""` where that is not known.
     pub service: Box<str>,
+    /// `service.instance.id`; `""` where nothing tells services of this name apart.
+    pub instance: Box<str>,
     /// The attributes.
     pub labels: Vec<(Label, LabelValue)>,
     /// Whether it is the series for what has none of its own.
@@ -245,6 +283,7 @@ impl Identity {
         let (instrument, mut rest) = key.split_first()?;
         let instrument = *Instrument::ALL.get(usize::from(*instrument))?;
         let service = text(&mut rest)?;
+        let (service, instance) = service.split_once('\0').unwrap_or((&service, ""));
         let mut labels = Vec::new();
         while let [label, kind, tail @ ..] = rest {
             rest = tail;
@@ -269,7 +308,8 @@ impl Identity {
         let overflow = labels.is_empty() && service.is_empty();
         Some(Self {
             instrument,
-            service,
+            service: service.into(),
+            instance: instance.into(),
             labels,
             overflow,
         })

@@ -12,13 +12,16 @@ mod reading;
 #[cfg(test)]
 mod tests;
 
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use hashbrown::DefaultHashBuilder;
 use wirespan_engine::{Exchange, Nanos};
 
+use crate::owner::Service;
 use crate::semconv::{Facts, Instrument};
 
 pub use edges::{Edge, edges};
@@ -66,6 +69,8 @@ pub struct Metrics {
     held: AtomicUsize,
     overflowed: AtomicU64,
     evicted: AtomicU64,
+    /// The services that series name, where more is known of them than the name.
+    services: DashMap<Box<str>, Arc<Service>>,
 }
 
 /// What is known of a series.
@@ -89,6 +94,8 @@ pub struct Series {
 #[derive(Clone, Debug, Default)]
 pub struct Scratch {
     key: KeyWriter,
+    /// The service that was introduced last, and what stands for it in keys.
+    introduced: Option<(Weak<Service>, Box<str>)>,
 }
 
 /// All series at one time, in order of their keys.
@@ -102,6 +109,22 @@ pub struct Snapshot {
     pub overflowed: u64,
     /// Series that were forgotten.
     pub evicted: u64,
+    /// What more is known of services, by what stands for them in keys.
+    services: BTreeMap<Box<str>, Arc<Service>>,
+}
+
+impl Snapshot {
+    /// What is known of a service besides its name and instance.
+    #[must_use]
+    pub fn service(&self, name: &str, instance: &str) -> Option<&Service> {
+        let key = key::of_service(name, instance);
+        self.services.get(&key).map(|service| &**service)
+    }
+
+    /// The services of which more is known than their names, in order of their names.
+    pub fn services(&self) -> impl Iterator<Item = &Service> {
+        self.services.values().map(|service| &**service)
+    }
 }
 
 impl Default for Metrics {
@@ -120,7 +143,22 @@ impl Metrics {
             held: AtomicUsize::new(0),
             overflowed: AtomicU64::new(0),
             evicted: AtomicU64::new(0),
+            services: DashMap::default(),
         }
+    }
+
+    /// Tells more of the service that the series of the next exchanges name. What is told of one that
+    /// has no series is forgotten.
+    pub fn introduce(&self, service: &Arc<Service>, scratch: &mut Scratch) {
+        let known = |(latest, _): &(Weak<Service>, _)| latest.as_ptr() == Arc::as_ptr(service);
+        if let Some((_, key)) = scratch.introduced.as_ref().filter(|latest| known(latest))
+            && self.services.contains_key(key)
+        {
+            return;
+        }
+        let key = key::of_service(&service.name, &service.instance);
+        self.services.insert(key.clone(), Arc::clone(service));
+        scratch.introduced = Some((Arc::downgrade(service), key));
     }
 
     /// Counts one exchange. The exemplar, where there is one, is of its span.
@@ -239,6 +277,10 @@ impl Metrics {
                 None => self.with_new(*instrument, key, theirs.start, merge),
             }
         }
+        for service in &other.services {
+            let (key, service) = service.pair();
+            self.services.insert(key.clone(), Arc::clone(service));
+        }
         let theirs = other.overflowed.load(Ordering::Relaxed);
         self.overflowed.fetch_add(theirs, Ordering::Relaxed);
         let theirs = other.evicted.load(Ordering::Relaxed);
@@ -256,6 +298,11 @@ impl Metrics {
             }
             keep
         });
+        let series = self.series.iter();
+        let used: HashSet<Box<[u8]>> = series
+            .filter_map(|series| key::service_of(series.key()).map(Into::into))
+            .collect();
+        self.services.retain(|key, _| used.contains(key.as_bytes()));
     }
 
     /// What was counted so far. Threads that record meanwhile wait for at most one shard.
@@ -273,6 +320,11 @@ impl Metrics {
             latest: latest.unwrap_or_default(),
             overflowed: self.overflowed.load(Ordering::Relaxed),
             evicted: self.evicted.load(Ordering::Relaxed),
+            services: self
+                .services
+                .iter()
+                .map(|service| (service.key().clone(), Arc::clone(service.value())))
+                .collect(),
         }
     }
 

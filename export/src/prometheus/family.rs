@@ -51,6 +51,7 @@ pub fn families<'a>(snapshot: &'a Snapshot, readings: &'a [Reading]) -> Vec<Fami
         }
     }
     families.push(untimed(snapshot));
+    families.push(targets(snapshot));
     families.extend(readings.iter().map(of_reading));
     families.retain(|family| !family.series.is_empty());
     families
@@ -147,6 +148,44 @@ fn untimed(snapshot: &Snapshot) -> Family<'_> {
     }
 }
 
+/// What is known of services, to be joined with their series by name and instance.
+fn targets(snapshot: &Snapshot) -> Family<'_> {
+    let series = snapshot.services().map(|service| {
+        let own = [
+            ("service.name", &service.name),
+            ("service.instance.id", &service.instance),
+        ];
+        let own = own.into_iter().filter(|(_, value)| !value.is_empty());
+        let others = service.attributes.iter();
+        let all = own.chain(others.map(|(key, value)| (&**key, value)));
+        let mut labels: Vec<(String, String)> = Vec::new();
+        for (key, value) in all {
+            let key = label_name(key);
+            if !labels.iter().any(|(known, _)| *known == key) {
+                labels.push((key, value.to_string()));
+            }
+        }
+        (labels, Sample::Number(1.0))
+    });
+    Family {
+        name: "target_info".into(),
+        help: "What is known of the observed services.",
+        unit: "",
+        kind: Type::Gauge,
+        series: series.collect(),
+    }
+}
+
+/// A key as Prometheus may have it: observed processes name attributes as they like.
+fn label_name(key: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
+    let name: String = key.chars().map(plain).collect();
+    match name.as_bytes() {
+        [b'0'..=b'9', ..] | [b'_', b'_', ..] => format!("key_{name}"),
+        _ => name,
+    }
+}
+
 fn of_reading(reading: &Reading) -> Family<'_> {
     let series = reading.points.iter().map(|(attributes, value)| {
         let label = |(key, text): &(&str, String)| (key.replace('.', "_"), text.clone());
@@ -172,6 +211,9 @@ fn labels(identity: &Identity) -> Vec<(String, String)> {
         push(OVERFLOW, "true".into());
     } else if !identity.service.is_empty() {
         push("service.name", identity.service.to_string());
+        if !identity.instance.is_empty() {
+            push("service.instance.id", identity.instance.to_string());
+        }
     }
     for (key, value) in &identity.labels {
         let value = match value {

@@ -4,6 +4,7 @@ use wirespan_engine::api::{Flags, Outcome, Value};
 use wirespan_engine::{Address, Exchange, Side};
 
 use super::{Instrument, Kind, RouteSource, Routes};
+use crate::owner::Ends;
 
 /// `error.type` where no response was seen.
 const NO_RESPONSE: &str = "no_response";
@@ -64,10 +65,15 @@ pub struct Facts<'a> {
     pub response_body: Option<i64>,
     /// The server's socket.
     pub server: Address,
-    /// Name of the process whose socket was observed; `""` where it is not known.
+    /// The service whose socket was observed: its name, or that of its process; `""` where it is not
+    /// known.
     pub service: &'a str,
     /// The host that the client named in the TLS handshake.
     tls_host: Option<&'a str>,
+    /// `service.instance.id`; `""` where nothing tells services of this name apart.
+    pub instance: &'a str,
+    /// The service at the other end.
+    pub peer: Option<&'a str>,
     /// `error.type` as the parser gave it.
     given_error: Option<&'a str>,
 }
@@ -110,6 +116,18 @@ impl<'a> Facts<'a> {
         Self::empty(exchange, instrument, kind)
     }
 
+    /// The same with what is known of the ends.
+    #[must_use]
+    pub fn between(self, ends: &Ends<'a>) -> Self {
+        let service = ends.owner.map(|owner| &*owner.service);
+        Self {
+            service: service.map_or(self.service, |service| &service.name),
+            instance: service.map_or("", |service| &service.instance),
+            peer: ends.peer,
+            ..self
+        }
+    }
+
     fn empty(exchange: &'a Exchange<'_>, instrument: Instrument, kind: Kind) -> Self {
         let tls = exchange.flags.has(Flags::TLS);
         let process = exchange.process.as_ref();
@@ -140,6 +158,8 @@ impl<'a> Facts<'a> {
             response_body: None,
             server: exchange.server,
             service: process.map_or("", |process| process.name()),
+            instance: "",
+            peer: None,
             given_error: None,
         }
     }

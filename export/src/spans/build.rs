@@ -1,11 +1,13 @@
 //! From an exchange to its span: name and attributes.
 
 use std::fmt::{self, Write as _};
+use std::sync::Arc;
 
 use wirespan_engine::api::{Flags, Value};
 use wirespan_engine::{Address, Exchange, Nanos};
 
 use super::{Place, Span, Stored};
+use crate::owner::Ends;
 use crate::semconv::{Facts, Instrument, Kind};
 
 /// Attributes that most spans have room for without growing.
@@ -21,6 +23,7 @@ pub(super) fn span(exchange: &Exchange<'_>, facts: &Facts<'_>, place: Place, wei
         end: Nanos(exchange.start.0 + exchange.duration.unwrap_or(0)),
         error: facts.error_type.is_some(),
         process: exchange.process,
+        service: None,
         weight,
         text: String::with_capacity(256),
         name: 0,
@@ -124,6 +127,22 @@ impl Span {
         }
         if let Some(process) = &exchange.process {
             self.integer("process.pid", process.pid.into());
+        }
+    }
+
+    /// Adds what is known of the ends.
+    pub(crate) fn is_between(&mut self, ends: &Ends<'_>) {
+        if let Some(owner) = ends.owner {
+            self.service = Some(Arc::clone(&owner.service));
+            if let Some(name) = &owner.executable {
+                self.text("process.executable.name", name);
+            }
+            if let Some(path) = &owner.path {
+                self.text("process.executable.path", path);
+            }
+        }
+        if let Some(peer) = ends.peer {
+            self.text("service.peer.name", peer);
         }
     }
 

@@ -7,6 +7,7 @@ use wirespan_engine::{Exchange, Nanos, Process, Side, Task};
 
 use super::*;
 use crate::fixture::{w3c, with_exchange_of};
+use crate::owner::Ends;
 
 /// A request of a story, at one end of its connection.
 #[derive(Clone, Copy)]
@@ -328,7 +329,7 @@ fn finished(story: &mut Story, told: Told) -> Option<Span> {
     story.with(told, |exchange, spans| {
         let facts = Facts::outline(exchange);
         let place = spans.place(exchange, &facts);
-        spans.make(exchange, &facts, place)
+        spans.make(exchange, &facts, &Ends::default(), place)
     })
 }
 

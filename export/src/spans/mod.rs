@@ -18,10 +18,14 @@ mod sampling;
 mod tests;
 mod traces;
 
+use std::sync::Arc;
+
 use wirespan_engine::api::{Propagation, Value};
 use wirespan_engine::{Exchange, Nanos, Process, Side};
 
 use crate::ids::SpanIds;
+use crate::owner::Ends;
+use crate::owner::Service;
 use crate::semconv::{Facts, Kind};
 use causes::Causes;
 pub use causes::{Inferred, Place};
@@ -45,6 +49,8 @@ pub struct Span {
     pub error: bool,
     /// The observed process.
     pub process: Option<Process>,
+    /// The service that it belongs to, where more is known of it than its name.
+    pub service: Option<Arc<Service>>,
     /// For how many spans it stands, by sampling.
     pub weight: f64,
     /// All text of the span, one behind the other; the name first.
@@ -270,6 +276,7 @@ impl Spans {
         &mut self,
         exchange: &Exchange<'_>,
         facts: &Facts<'_>,
+        ends: &Ends<'_>,
         place: Place,
     ) -> Option<Span> {
         let exported = self.instrumented.look(exchange, facts);
@@ -281,12 +288,15 @@ impl Spans {
         let always = facts.error_type.is_some() || (slow && self.options.tail.slowest);
         let tail = if always { 1.0 } else { self.options.tail.rate };
         if let Some(trace) = place.unsettled {
-            let span = build::span(exchange, facts, place, 1.0);
+            let mut span = build::span(exchange, facts, place, 1.0);
+            span.is_between(ends);
             self.causes.traces.hold(trace, Held { span, tail });
             return None;
         }
         let weight = self.weight(&place.ids, place.sampled, tail)?;
-        Some(build::span(exchange, facts, place, weight))
+        let mut span = build::span(exchange, facts, place, weight);
+        span.is_between(ends);
+        Some(span)
     }
 
     /// For how many spans one stands; `None` if it is not kept.

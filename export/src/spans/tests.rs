@@ -7,6 +7,7 @@ use wirespan_engine::{Address, Exchange, Nanos, Process, UnixName};
 
 use super::*;
 use crate::fixture::{b3, w3c, with_exchange_of};
+use crate::owner::Ends;
 use crate::semconv::Routes;
 
 /// A span as text to compare with.
@@ -24,7 +25,7 @@ fn observe(spans: &mut Spans, exchange: &Exchange<'_>) -> Option<Shown> {
     let mut scratch = String::new();
     let facts = Facts::of(exchange, &routes, &mut scratch);
     let place = spans.place(exchange, &facts);
-    let span = spans.make(exchange, &facts, place)?;
+    let span = spans.make(exchange, &facts, &Ends::default(), place)?;
     let attributes = span.attributes().map(|(key, value)| match value {
         Value::Str(text) => (key, text.to_owned()),
         Value::Int(number) => (key, number.to_string()),

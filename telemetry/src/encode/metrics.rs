@@ -30,12 +30,14 @@ pub fn metrics_request(
     resource: &Resource,
 ) -> ExportMetricsServiceRequest {
     let time = collection.time;
-    let mut services = BTreeMap::<&str, Vec<&(Identity, Series)>>::new();
-    for entry in &collection.snapshot.series {
-        services.entry(&entry.0.service).or_default().push(entry);
+    let snapshot = &collection.snapshot;
+    let mut services = BTreeMap::<(&str, &str), Vec<&(Identity, Series)>>::new();
+    for entry in &snapshot.series {
+        let service = (&*entry.0.service, &*entry.0.instance);
+        services.entry(service).or_default().push(entry);
     }
-    let of = |service: &str, metrics| ResourceMetrics {
-        resource: Some(resource.of(service)),
+    let of = |(name, instance): (&str, &str), metrics| ResourceMetrics {
+        resource: Some(resource.of(name, snapshot.service(name, instance))),
         scope_metrics: vec![ScopeMetrics {
             scope: Some(scope()),
             metrics,
@@ -53,7 +55,7 @@ pub fn metrics_request(
         .map(|reading| of_reading(reading, collection.began, time))
         .collect();
     if !own.is_empty() {
-        resource_metrics.push(of("wirespan", own));
+        resource_metrics.push(of(("wirespan", ""), own));
     }
     ExportMetricsServiceRequest { resource_metrics }
 }

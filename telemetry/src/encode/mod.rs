@@ -8,6 +8,7 @@ use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, Key
 use opentelemetry_proto::tonic::resource::v1::Resource as ResourceMessage;
 use wirespan_engine::Nanos;
 use wirespan_export::metrics::{Reading, Snapshot};
+use wirespan_export::owner::Service;
 use wirespan_export::spans::Span;
 
 pub use metrics::metrics_request;
@@ -39,10 +40,11 @@ pub struct Resource {
 const UNKNOWN_SERVICE: &str = "unknown_service";
 
 impl Resource {
-    /// The resource of an observed service; `""` is one whose name is not known.
-    fn of(&self, service: &str) -> ResourceMessage {
+    /// The resource of an observed service, with what is known of it; `""` is one whose name is not
+    /// known.
+    fn of(&self, name: &str, service: Option<&Service>) -> ResourceMessage {
         let own = self.service_name.as_deref();
-        let known = Some(service).filter(|service| !service.is_empty());
+        let known = Some(name).filter(|name| !name.is_empty());
         let name = own.or(known).unwrap_or(UNKNOWN_SERVICE);
         let mut attributes = vec![
             text("service.name", name),
@@ -50,8 +52,18 @@ impl Resource {
             text("telemetry.sdk.language", "rust"),
             text("telemetry.sdk.version", env!("CARGO_PKG_VERSION")),
         ];
-        let given = self.attributes.iter();
-        attributes.extend(given.map(|(key, value)| text(key, value)));
+        if let Some(service) = service {
+            let instance = Some(&service.instance).filter(|instance| !instance.is_empty());
+            attributes.extend(instance.map(|instance| text("service.instance.id", instance)));
+            let others = service.attributes.iter();
+            attributes.extend(others.map(|(key, value)| text(key, value)));
+        }
+        // What the service says of itself comes before what is said of all.
+        for (key, value) in &self.attributes {
+            if !attributes.iter().any(|known| known.key == *key) {
+                attributes.push(text(key, value));
+            }
+        }
         ResourceMessage {
             attributes,
             ..ResourceMessage::default()

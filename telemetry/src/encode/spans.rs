@@ -8,6 +8,7 @@ use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span as Message, Status};
 use wirespan_engine::api;
+use wirespan_export::owner::Service;
 use wirespan_export::semconv::{Kind, SCHEMA_URL};
 use wirespan_export::spans::Span;
 
@@ -20,13 +21,18 @@ const IS_REMOTE: u32 = 0x200;
 /// The request that exports `spans`, by service.
 #[must_use]
 pub fn trace_request(spans: &[Span], resource: &Resource) -> ExportTraceServiceRequest {
-    let mut services = BTreeMap::<&str, Vec<Message>>::new();
+    let mut services = BTreeMap::<(&str, &str), (Option<&Service>, Vec<Message>)>::new();
     for span in spans {
-        let service = span.process.as_ref().map_or("", |process| process.name());
-        services.entry(service).or_default().push(message(span));
+        let service = span.service.as_deref();
+        let process = || span.process.as_ref().map_or("", |process| process.name());
+        let name = service.map_or_else(process, |service| &service.name);
+        let instance = service.map_or("", |service| &service.instance);
+        let of = services.entry((name, instance)).or_default();
+        of.0 = of.0.or(service);
+        of.1.push(message(span));
     }
-    let of_service = |(service, spans)| ResourceSpans {
-        resource: Some(resource.of(service)),
+    let of_service = |((name, _), (service, spans))| ResourceSpans {
+        resource: Some(resource.of(name, service)),
         scope_spans: vec![ScopeSpans {
             scope: Some(scope()),
             spans,

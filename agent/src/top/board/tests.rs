@@ -10,7 +10,7 @@ struct To<'a>(&'a mut Board, Nanos);
 
 impl wirespan_engine::Sink for To<'_> {
     fn exchange(&mut self, exchange: &Exchange<'_>) {
-        self.0.record(exchange, self.1);
+        self.0.record(exchange, &Ends::default(), self.1);
     }
 }
 

@@ -1,0 +1,275 @@
+use std::fs;
+use std::net::Ipv4Addr;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use wirespan_engine::{Config, Engine, Layer, Registry, Roles, Sink, UnixName};
+
+use super::*;
+
+const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+/// A file system with processes, gone after the test.
+struct Machine(PathBuf);
+
+impl Machine {
+    fn new(name: &str) -> Self {
+        let folder = format!("wirespan-census-{}-{name}", std::process::id());
+        let machine = Self(std::env::temp_dir().join(folder));
+        machine.write("proc/sys/kernel/hostname", "node-1\n");
+        machine
+    }
+
+    fn write(&self, path: &str, text: &str) {
+        let path = self.0.join(path);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        fs::write(path, text).expect("a file");
+    }
+
+    fn process(&self, pid: u32, executable: &str, cgroup: &str, environ: &str) {
+        self.write(&format!("proc/{pid}/cgroup"), &format!("0::{cgroup}\n"));
+        self.write(&format!("proc/{pid}/environ"), environ);
+        let link = self.0.join(format!("proc/{pid}/exe"));
+        let _ = fs::remove_file(&link);
+        symlink(Path::new(executable), link).expect("a link");
+    }
+
+    fn ends(&self, pid: u32) {
+        fs::remove_dir_all(self.0.join(format!("proc/{pid}"))).expect("a process");
+    }
+
+    fn census(&self) -> Census {
+        Census::new(Root::new(&self.0))
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Nobody.
+struct Nobody;
+
+impl Sink for Nobody {
+    fn exchange(&mut self, _: &Exchange<'_>) {}
+}
+
+/// Ids of connections, which only an engine makes.
+struct Ids(Engine);
+
+impl Ids {
+    fn new() -> Self {
+        let registry = Registry::builder().build().expect("no names");
+        Self(Engine::new(Arc::new(registry), Config::default()))
+    }
+
+    fn open(&mut self, census: &mut Census, opening: &Opening) -> ConnectionId {
+        let id = self.0.open(opening, Nanos(1), &mut Nobody);
+        census.open(id, opening, Nanos(1));
+        id
+    }
+}
+
+const CLIENT: Address = inet(40_000);
+const SERVER: Address = inet(80);
+
+const fn inet(port: u16) -> Address {
+    Address::Inet(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port))
+}
+
+fn opening(side: Side, pid: u32, comm: &[u8]) -> Opening {
+    Opening {
+        number: 0,
+        client: CLIENT,
+        server: SERVER,
+        roles: Roles::Known,
+        start: Start::Beginning,
+        side,
+        layer: Layer::Transport,
+        process: Some(Process::new(pid, comm)),
+    }
+}
+
+impl Census {
+    /// The service of a process, and the one at the other end, as an exchange of `side` has them.
+    fn services(&self, side: Side, pid: u32, comm: &[u8]) -> (String, Option<Box<str>>) {
+        let mut records = self.records();
+        let owner = records.owner(&Process::new(pid, comm), None);
+        let (remote, other) = match side {
+            Side::Client => (SERVER, Side::Server),
+            _ => (CLIENT, Side::Client),
+        };
+        let peer = records.peer(Pair::of(CLIENT, SERVER), remote, other);
+        (owner.service.name.to_string(), peer)
+    }
+}
+
+#[test]
+fn a_process_that_has_ended_is_known_by_what_it_was() {
+    let machine = Machine::new("ended");
+    machine.process(7, "/usr/bin/curl", "/", "OTEL_SERVICE_NAME=shop\0");
+    let mut census = machine.census();
+    Ids::new().open(&mut census, &opening(Side::Client, 7, b"curl"));
+    machine.ends(7);
+    assert_eq!(census.services(Side::Client, 7, b"curl").0, "shop");
+    assert_eq!(
+        census.services(Side::Client, 8, b"gone").0,
+        "gone",
+        "never seen"
+    );
+    // Another process has the number now.
+    machine.process(7, "/usr/bin/nc", "/", "");
+    assert_eq!(census.services(Side::Client, 7, b"nc").0, "nc");
+}
+
+#[test]
+fn both_ends_within_the_machine_know_each_other() {
+    let machine = Machine::new("peers");
+    machine.process(7, "/usr/bin/curl", "/", "");
+    machine.process(8, "/usr/sbin/nginx", "/system.slice/web.service", "");
+    let (mut census, mut ids) = (machine.census(), Ids::new());
+    let client = ids.open(&mut census, &opening(Side::Client, 7, b"curl"));
+    assert_eq!(
+        census.services(Side::Client, 7, b"curl"),
+        ("curl".into(), None)
+    );
+    ids.open(&mut census, &opening(Side::Server, 8, b"nginx"));
+    assert_eq!(
+        census.services(Side::Client, 7, b"curl").1.as_deref(),
+        Some("web")
+    );
+    assert_eq!(
+        census.services(Side::Server, 8, b"nginx").1.as_deref(),
+        Some("curl")
+    );
+    // The socket is handed on; the addresses as a socket of version 6 has them are the same.
+    machine.process(9, "/usr/bin/wget", "/", "");
+    census.set_process(client, Process::new(9, b"wget"), Nanos(2));
+    let mapped = SocketAddr::new(Ipv4Addr::LOCALHOST.to_ipv6_mapped().into(), 40_000).into();
+    let peer = census
+        .records()
+        .peer(Pair::of(mapped, SERVER), mapped, Side::Client);
+    assert_eq!(peer.as_deref(), Some("wget"));
+}
+
+#[test]
+fn the_server_of_a_unix_socket_is_known_to_its_clients_and_they_are_not_to_it() {
+    let machine = Machine::new("unix");
+    machine.process(7, "/usr/bin/psql", "/", "");
+    machine.process(8, "/usr/bin/postgres", "/", "");
+    let name = Address::Unix(UnixName::new(b"/run/postgresql/.s.PGSQL.5432"));
+    let (mut census, mut ids) = (machine.census(), Ids::new());
+    let of = |side, pid, comm: &[u8]| Opening {
+        client: name,
+        server: name,
+        ..opening(side, pid, comm)
+    };
+    ids.open(&mut census, &of(Side::Client, 7, b"psql"));
+    ids.open(&mut census, &of(Side::Server, 8, b"postgres"));
+    let mut records = census.records();
+    let pair = Pair::of(name, name);
+    let peer = records.peer(pair, name, Side::Server);
+    assert_eq!(peer.as_deref(), Some("postgres"));
+    assert_eq!(records.peer(pair, name, Side::Client), None);
+}
+
+#[test]
+fn ends_are_forgotten_a_while_after_the_connection() {
+    let machine = Machine::new("forgotten");
+    machine.process(8, "/usr/sbin/nginx", "/", "");
+    let (mut census, mut ids) = (machine.census(), Ids::new());
+    let id = ids.open(&mut census, &opening(Side::Server, 8, b"nginx"));
+    census.close(id, Close::Finished, Nanos(2));
+    assert_eq!(
+        census.services(Side::Client, 7, b"x").1.as_deref(),
+        Some("nginx")
+    );
+    let long_ago = Instant::now().checked_sub(LINGER + Duration::from_secs(1));
+    census.records().closed[0].0 = long_ago.expect("a clock that has run for a while");
+    census.records().expire();
+    assert_eq!(census.services(Side::Client, 7, b"x").1, None);
+    let records = census.records();
+    assert!(records.pairs.is_empty() && records.connections.is_empty());
+}
+
+#[test]
+fn addresses_elsewhere_have_the_names_that_the_machine_has_for_them() {
+    let machine = Machine::new("hosts");
+    machine.write("etc/hosts", "10.0.0.7 db.shop\n");
+    let census = machine.census();
+    let database = Address::from(([10, 0, 0, 7], 5432));
+    let peer = |census: &Census| {
+        census
+            .records()
+            .peer(Pair::of(CLIENT, database), database, Side::Server)
+    };
+    assert_eq!(peer(&census).as_deref(), Some("db.shop"));
+    machine.write("etc/hosts", "10.0.0.7 replica.shop # now\n");
+    let later = SystemTime::now() + Duration::from_secs(60);
+    let file = fs::File::options()
+        .write(true)
+        .open(machine.0.join("etc/hosts"));
+    file.and_then(|file| file.set_modified(later))
+        .expect("a time");
+    assert_eq!(
+        peer(&census).as_deref(),
+        Some("db.shop"),
+        "not looked at every time"
+    );
+    census.records().names.looked = None;
+    assert_eq!(peer(&census).as_deref(), Some("replica.shop"));
+}
+
+#[test]
+fn processes_are_remembered_in_bounded_memory() {
+    let machine = Machine::new("bounded");
+    let census = machine.census();
+    for pid in 1..=2 * MOST as u32 {
+        census.records().owner(&Process::new(pid, b"x"), None);
+    }
+    assert!(census.records().owners.len() <= MOST);
+}
+
+#[test]
+fn a_service_has_the_attributes_of_its_container_and_what_it_says_of_itself() {
+    let machine = Machine::new("attributes");
+    let pod = "kubepods-pod11112222_3333_4444_5555_666677778888.slice";
+    let environ = "OTEL_RESOURCE_ATTRIBUTES=service.version=2,deployment.environment.name=test,process.pid=1,container.id=mine\0";
+    machine.process(
+        7,
+        "/app",
+        &format!("/kubepods.slice/{pod}/cri-containerd-{ID}.scope"),
+        environ,
+    );
+    machine.write(
+        &format!("run/containerd/io.containerd.runtime.v2.task/k8s.io/{ID}/config.json"),
+        r#"{"annotations":{"io.kubernetes.cri.container-name":"cart","io.kubernetes.cri.sandbox-name":"cart-1",
+            "io.kubernetes.cri.sandbox-namespace":"shop"}}"#,
+    );
+    let owner = machine
+        .census()
+        .records()
+        .owner(&Process::new(7, b"app"), None);
+    let service = &owner.service;
+    assert_eq!((&*service.name, &*service.instance), ("cart", ID));
+    let expected = [
+        ("service.namespace", "shop"),
+        ("service.version", "2"),
+        ("host.name", "node-1"),
+        ("container.id", ID),
+        ("k8s.container.name", "cart"),
+        ("k8s.pod.name", "cart-1"),
+        ("k8s.pod.uid", "11112222-3333-4444-5555-666677778888"),
+        ("k8s.namespace.name", "shop"),
+        ("deployment.environment.name", "test"),
+    ];
+    let found: Vec<_> = service
+        .attributes
+        .iter()
+        .map(|(key, value)| (&**key, &**value))
+        .collect();
+    assert_eq!(found, expected);
+    assert_eq!(owner.path.as_deref(), Some("/app"));
+}

@@ -1,0 +1,47 @@
+//! Who is at the ends of an exchange, as far as somebody has found that out.
+
+use std::sync::Arc;
+
+/// A service that was observed: what all its signals have in common.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Service {
+    /// `service.name`.
+    pub name: Box<str>,
+    /// `service.instance.id`: tells services of the same name apart; `""` where nothing does.
+    pub instance: Box<str>,
+    /// Attributes of its resource besides these two, each key once.
+    pub attributes: Vec<(Box<str>, Box<str>)>,
+    /// The container that it runs in.
+    pub container: Option<Container>,
+}
+
+/// A container.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Container {
+    /// `container.id`.
+    pub id: Box<str>,
+    /// `k8s.pod.name`.
+    pub pod: Option<Box<str>>,
+    /// `k8s.namespace.name`.
+    pub namespace: Option<Box<str>>,
+}
+
+/// The process that owns an observed socket.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Owner {
+    /// The service that it belongs to.
+    pub service: Arc<Service>,
+    /// `process.executable.name`.
+    pub executable: Option<Box<str>>,
+    /// `process.executable.path`.
+    pub path: Option<Box<str>>,
+}
+
+/// What is known of the ends of an exchange besides the exchange itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ends<'a> {
+    /// Who owns the observed socket.
+    pub owner: Option<&'a Owner>,
+    /// The service at the other end: `service.peer.name`.
+    pub peer: Option<&'a str>,
+}
