@@ -101,7 +101,7 @@ impl Sayings {
         words(self, &["CONFIG", "GET", "masterauth"]);
         let secret = self.credential("ACL SETUSER");
         words(self, &["ACL", "SETUSER", "joe", &format!(">{secret}")]);
-        let secret = self.body("value");
+        let secret = self.body("redis value");
         words(self, &["SET", "key", &secret]);
         words(self, &["GET", "key"]);
         words(self, &["INCR", "key"]);
@@ -144,7 +144,11 @@ impl Sayings {
             ("DO $$ BEGIN RAISE EXCEPTION '", "'; END $$"),
             ("SELECT 1 /* ", " */"),
         ] {
-            let secret = self.credential(before);
+            let class = match before.contains("PASSWORD") || before.contains("password") {
+                true => Class::Credential,
+                false => Class::Literal,
+            };
+            let secret = self.talk.secret(class, before);
             statements.push(format!("{before}{secret}{behind}"));
         }
         statements.push(format!("DROP TABLE {table}"));
@@ -170,7 +174,10 @@ impl Sayings {
             &[&place[..], &[&format!("-p{wrong}"), "-e", "SELECT 1"]].concat(),
         );
         let as_joe = [&place[..], &["-pCANARY-joe", "shop", "-e"]].concat();
-        let (value, parameter) = (self.literal("value"), self.literal("prepared"));
+        let (value, parameter) = (
+            self.literal("mariadb value"),
+            self.literal("mariadb prepared"),
+        );
         let user = self.credential("IDENTIFIED BY");
         for statement in [
             "CREATE OR REPLACE TABLE canary (a varchar(99) PRIMARY KEY)".to_owned(),
