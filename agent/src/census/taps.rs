@@ -16,7 +16,7 @@ impl Taps<'_> {
     /// Tells the recording, if there is one.
     fn record(&mut self, tell: impl FnOnce(&mut dyn Tap)) {
         if let Some(other) = &mut self.other {
-            tell(*other);
+            tell(&mut **other);
         }
     }
 }

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use clap::ArgMatches;
 use serde_json::{Value, json};
-use wirespan_capture::{HookSet, Live, Options, Tap};
+use wirespan_capture::{HookSet, Live, Options};
 use wirespan_engine::{Closed, Exchange, Nanos, Registry, Sink};
 use wirespan_export::metrics::Metrics;
 use wirespan_export::observe::Observer;
@@ -455,11 +455,12 @@ impl Agent {
 
     /// Goes on with another configuration, as far as it can change.
     fn apply(&mut self, running: Running, live: &mut Live) -> Result<(), wirespan_capture::Error> {
-        let tap: &mut dyn Tap = match &mut self.recording {
-            Some(recording) => recording.tap(),
-            None => &mut (),
+        let mut census = self.recorder.census.clone();
+        let mut taps = Taps {
+            census: &mut census,
+            other: self.recording.as_mut().map(Recording::tap),
         };
-        live.set_filters(&running.filters, &mut self.recorder, tap)?;
+        live.set_filters(&running.filters, &mut self.recorder, &mut taps)?;
         self.asked = Asked::of(&running);
         self.governor.set(running.budget);
         self.measure(live)?;
