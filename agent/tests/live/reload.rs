@@ -2,8 +2,11 @@
 //! kernel.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -226,5 +229,80 @@ fn a_wrong_configuration_changes_nothing_and_says_why() {
     agent
         .watcher
         .hear_until(|line| line.contains("configuration: SIGHUP: nothing changed"));
+    agent.watcher.end();
+}
+
+/// A server at one end of a Unix connection: answers `/half` with half of a body, and the other half
+/// when it is told to; all else at once.
+fn serve(mut stream: UnixStream, go: &mpsc::Receiver<()>) {
+    let mut held = Vec::new();
+    let mut buffer = [0; 4096];
+    while let Ok(n @ 1..) = stream.read(&mut buffer) {
+        held.extend_from_slice(&buffer[..n]);
+        let Some(end) = held.windows(4).position(|window| window == b"\r\n\r\n") else {
+            continue;
+        };
+        let head: Vec<u8> = held.drain(..end + 4).collect();
+        let body = [b'x'; 2000];
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2000\r\n\r\n")
+            .expect("sent");
+        stream.write_all(&body[..1000]).expect("sent");
+        if head.starts_with(b"GET /half") {
+            go.recv().expect("a word");
+        }
+        stream.write_all(&body[1000..]).expect("sent");
+    }
+}
+
+#[test]
+fn a_unix_socket_whose_bytes_nobody_counted_is_met_anew() {
+    let Some(_alone) = capture() else { return };
+    let own = std::process::id();
+    let agent = Configured::start("unix", &format!("observe: {{pids: [{own}]}}\n"));
+    let (mut client, server) = UnixStream::pair().expect("a connection");
+    let (go, told) = mpsc::channel();
+    let server = thread::spawn(move || serve(server, &told));
+    let answer = |mut left: usize, client: &mut UnixStream| {
+        let mut buffer = [0; 4096];
+        while left > 0 {
+            left -= client.read(&mut buffer).expect("an answer").min(left);
+        }
+    };
+    let head = "HTTP/1.1 200 OK\r\ncontent-length: 2000\r\n\r\n".len();
+    let ask = |path: &str, client: &mut UnixStream| {
+        write!(client, "GET {path} HTTP/1.1\r\nhost: a\r\n\r\n").expect("asked");
+    };
+    let counted = |route: &str| {
+        let page = Command::new("curl").args(["-sS", &agent.page]).output();
+        let page = String::from_utf8(page.expect("curl").stdout).expect("UTF-8");
+        let route = format!("http_route=\"{route}\"");
+        let of = page
+            .lines()
+            .filter(|line| line.starts_with(SERVER) && line.contains(&route));
+        let counts = of.filter(|line| line.contains("_count{"));
+        let value = |line: &str| line.rsplit(' ').next().and_then(|n| n.parse::<u64>().ok());
+        counts.filter_map(value).sum::<u64>()
+    };
+    for _ in 0..3 {
+        ask("/before", &mut client);
+        answer(head + 2000, &mut client);
+    }
+    until("requests are counted", || counted("/before") == 3);
+    ask("/half", &mut client);
+    answer(head + 1000, &mut client);
+    agent.replace("observe: {pids: [1]}\n");
+    go.send(()).expect("sent");
+    answer(1000, &mut client);
+    agent.replace(&format!("observe: {{pids: [{own}]}}\n"));
+    for _ in 0..5 {
+        ask("/after", &mut client);
+        answer(head + 2000, &mut client);
+    }
+    // The first after it was met may be the one by which its protocol is found.
+    until("requests are counted again", || counted("/after") >= 4);
+    drop(client);
+    server.join().expect("it served");
+    assert_eq!(sum(&agent.page, "wirespan_parse_errors_total"), 0);
     agent.watcher.end();
 }
