@@ -126,7 +126,7 @@ def goshop(servers):
         except tls.Absent as absent:
             tell(f"absent-{name}", absent)
             continue
-        tell(name, port)
+        tell(f"tls/{name}", port)
 
 
 def secured(servers, name):
