@@ -6,12 +6,15 @@
 # without it (off2: what the machine's noise makes of no difference at all), with `tail -o none` and
 # `tail -o jsonl`, which record each request at the client and at the server as both are here, and with
 # `tail -o none` of the servers' processes alone (server), as where clients are on other machines.
+# Others by VARIANTS: `wirespan agent` of the servers' processes with metrics for Prometheus alone (metrics), and with spans sent to
+# a backend that takes all (spans); for https, a script of bpftrace that prints what SSL_read and SSL_write move in nginx (bpftrace).
 # Medians of the differences within rounds are printed. Needs root. Raw lines: DIRECTORY/live.tsv.
 #
 #   WIRESPAN   the program under test                  (default: target/release/wirespan)
 #   HOOKS      what it observes with                   (default: tracepoint)
 #   ROUNDS     rounds                                  (default: 5; 9 for figures to quote)
 #   SERVERS    what to load                            (default: nginx redis postgres; and https)
+#   VARIANTS   what to compare with no wirespan        (default: server none jsonl; and metrics, spans, bpftrace)
 #   NOISE      per cent by which off and off2 may differ in a round that counts (default: 15)
 #   HTTP_REQUESTS, REDIS_COMMANDS, SQL_QUERIES   per run (default: 120000, 150000, 60000)
 #
@@ -19,18 +22,19 @@
 set -euo pipefail
 export LC_ALL=C
 
-[ $# -le 1 ] || { sed -n '2,19s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ $# -le 1 ] || { sed -n '2,22s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 HERE=$(cd "$(dirname "$0")" && pwd)
 DIR=${1:-$HERE/../target/bench}
 WIRESPAN=${WIRESPAN:-${CARGO_TARGET_DIR:-$HERE/../target}/release/wirespan}
 HOOKS=${HOOKS:-tracepoint}
 ROUNDS=${ROUNDS:-5}
 SERVERS=${SERVERS:-nginx redis postgres}
+VARIANTS=${VARIANTS:-server none jsonl}
 NOISE=${NOISE:-15}
 HTTP_REQUESTS=${HTTP_REQUESTS:-120000}
 REDIS_COMMANDS=${REDIS_COMMANDS:-150000}
 SQL_QUERIES=${SQL_QUERIES:-60000}
-NGINX_PORT=28080 HTTPS_PORT=28443 REDIS_PORT=26379 POSTGRES_PORT=25432
+NGINX_PORT=28080 HTTPS_PORT=28443 REDIS_PORT=26379 POSTGRES_PORT=25432 PAGE_PORT=29464 SINK_PORT=24318
 
 # Debian keeps PostgreSQL's programs out of the way.
 PATH=$PATH:/usr/sbin:/sbin:$(printf '%s\n' /usr/lib/postgresql/*/bin | tail -1)
@@ -138,6 +142,46 @@ observe() {
   until_true "wirespan does not observe" grep -q observing "$WORK/agent.log"
 }
 
+# serve OPTION...: the same with `wirespan agent`.
+serve() {
+  "$WIRESPAN" agent --hooks "$HOOKS" --socket none --listen "127.0.0.1:$PAGE_PORT" "${only[@]}" "$@" 2>"$WORK/agent.log" &
+  agent=$!
+  until_true "wirespan does not observe" grep -q observing "$WORK/agent.log"
+}
+
+# A backend that takes all spans and metrics, and does nothing with them.
+sink() {
+  python3 - "$SINK_PORT" <<'PYTHON' &
+import http.server, sys
+class Sink(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_POST(self):
+        self.rfile.read(int(self.headers["content-length"]))
+        self.send_response(200)
+        self.send_header("content-type", "application/x-protobuf")
+        self.send_header("content-length", "0")
+        self.end_headers()
+    def log_message(self, *_):
+        pass
+http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Sink).serve_forever()
+PYTHON
+  sink_pid=$!
+  until_true "the backend does not listen" answers "$SINK_PORT"
+}
+
+# trace: a script of bpftrace in the place of wirespan, as one would write it to see requests and responses.
+trace() {
+  local library
+  library=$(ldd "$(command -v nginx)" | awk '/libssl/ { print $3 }')
+  bpftrace -p "${pid_of[https]}" -e "
+    uprobe:$library:SSL_write { printf(\"%d > %s\\n\", pid, str(arg1, arg2)); }
+    uprobe:$library:SSL_read { @to[tid] = arg1; }
+    uretprobe:$library:SSL_read /@to[tid] && (int32)retval > 0/ { printf(\"%d < %s\\n\", pid, str(@to[tid], retval)); delete(@to[tid]); }
+    BEGIN { printf(\"observing\\n\"); }" >"$WORK/trace.log" 2>"$WORK/agent.log" &
+  agent=$!
+  until_true "bpftrace does not observe" grep -q observing "$WORK/trace.log"
+}
+
 # stop_observing: wirespan ends; its closing report is in agent.log then.
 stop_observing() {
   kill -INT "$agent"
@@ -147,6 +191,12 @@ stop_observing() {
 
 # counted SERVER: records of the load in the table that wirespan closed with, of both sides if it observed both.
 counted() {
+  if [ -s "$WORK/page" ]; then
+    awk -v name="$(case $1 in nginx | https) echo http_server_request ;; *) echo wirespan_db_server_operation ;; esac)_duration_seconds_count" \
+      -v label="$(case $1 in redis) echo '"GET"' ;; postgres) echo '"SELECT' ;; esac)" \
+      'index($1, name) == 1 && (label == "" || index($0, label)) { n += $NF } END { print n + 0 }' "$WORK/page"
+    return
+  fi
   read -r protocol operation < <(recorded_as "$1")
   awk -v p="$protocol" -v s="127.0.0.1:$(port_of "$1")" -v o="$operation" \
     '$1 == p && $2 == s && $3 == o { n += $4 } END { print n + 0 }' "$WORK/agent.log"
@@ -160,7 +210,11 @@ bytes_lost() { awk '/^bytes lost  /{ n += $NF } END { print n + 0 }' "$WORK/agen
 run() {
   local server n before after agent_before=0 agent_after=0 began ended memory="0 0"
   : >"$WORK/run"
+  : >"$WORK/page"
   case $2 in
+    metrics) serve ;;
+    spans) sink && serve --otlp "http://127.0.0.1:$SINK_PORT" ;;
+    bpftrace) trace ;;
     none | jsonl) observe -o "$2" >/dev/null ;;
     server) observe -o none "${only[@]}" >/dev/null ;;
   esac
@@ -177,8 +231,10 @@ run() {
       >>"$WORK/run"
   done
   if [ -n "$agent" ]; then
+    case $2 in metrics | spans) curl -sS "http://127.0.0.1:$PAGE_PORT/metrics" >"$WORK/page" ;; esac
     memory=$(awk '/^VmHWM/ { h = $2 } /^VmRSS/ { r = $2 } END { print h, r }' "/proc/$agent/status")
     stop_observing
+    [ -z "$sink_pid" ] || { kill "$sink_pid" && wait "$sink_pid" || true; sink_pid=; }
   else
     : >"$WORK/agent.log"
   fi
@@ -217,7 +273,7 @@ sides() {
 
 # table: medians [smallest..largest], of differences and ratios to off in the same round. Exit status 1: not all recorded.
 table() {
-  awk -F'\t' -v noise="$NOISE" -v servers="$SERVERS" -v rounds="$ROUNDS" '
+  awk -F'\t' -v noise="$NOISE" -v servers="$SERVERS" -v rounds="$ROUNDS" -v names="$VARIANTS" '
     function spread(list, n, form,   i, j, held, middle) {
       if (!n) return "-"
       for (i = 2; i <= n; i++) {
@@ -228,18 +284,18 @@ table() {
       middle = n % 2 ? list[(n + 1) / 2] : (list[n / 2] + list[n / 2 + 1]) / 2
       return sprintf(form " [" form ".." form "]", middle, list[1], list[n])
     }
-    function expected(variant, n) { return variant == "server" ? n : 2 * n }
+    function expected(variant, n) { return variant == "bpftrace" ? 0 : variant ~ /none|jsonl/ ? 2 * n : n }
     { wall[$3, $2, $1] = $5; cpu[$3, $2, $1] = $6 / $4; agent[$3, $2, $1] = $7 / $4
       if ($2 !~ /^off/) {
         all = expected($2, $4); sent[$3, $2] += all; seen[$3, $2] += $8; lost[$2 SUBSEP $1] = $9; missed[$2 SUBSEP $1] = $10
-        if ($8 > all || $8 < all * 0.9999)
+        if (all && ($8 > all || $8 < all * 0.9999))
           invalid = invalid sprintf("  %s in round %d with %s: %d of %d recorded\n", $3, $1, $2, $8, all)
         if ($11 > peak[$2]) peak[$2] = $11
         if ($12 > resident[$2]) resident[$2] = $12
       } }
     END {
-      count = split(servers, server, " "); variants = split("off off2 server none jsonl", variant, " ")
-      layout = "%-9s %-6s %2s  %-20s %-20s %-20s %-20s %s\n"
+      count = split(servers, server, " "); variants = split("off off2 " names, variant, " ")
+      layout = "%-9s %-8s %2s  %-20s %-20s %-20s %-20s %s\n"
       printf layout, "server", "", "n", "server us/request", "more than off", "agent us/request", "throughput ratio", "recorded %"
       for (s = 1; s <= count; s++) {
         for (v = 1; v <= variants; v++) {
@@ -259,7 +315,7 @@ table() {
           }
           printf layout, server[s], variant[v], n, spread(used, n, "%.1f"), v == 1 ? "-" : spread(more, n, "%.1f"),
             v < 3 ? "-" : spread(own, n, "%.1f"), v == 1 ? "-" : spread(speed, n, "%.2f"),
-            v < 3 ? "-" : sprintf("%.4f", 100 * seen[server[s], variant[v]] / sent[server[s], variant[v]])
+            v < 3 || !sent[server[s], variant[v]] ? "-" : sprintf("%.4f", 100 * seen[server[s], variant[v]] / sent[server[s], variant[v]])
         }
       }
       for (key in lost) { split(key, part, SUBSEP); events[part[1]] += lost[key]; bytes[part[1]] += missed[key] }
@@ -274,6 +330,7 @@ table() {
 clean() {
   local server
   [ -z "$agent" ] || kill -INT "$agent" 2>/dev/null || true
+  [ -z "$sink_pid" ] || kill "$sink_pid" 2>/dev/null || true
   for server in "${!pid_of[@]}"; do kill -INT "${pid_of[$server]}" 2>/dev/null || true; done
   wait
   rm -rf "$WORK"
@@ -285,13 +342,17 @@ for server in $SERVERS; do
   [ -n "$(needs "$server")" ] || die "SERVERS knows nginx, redis and postgres, not $server"
   for need in taskset awk $(needs "$server"); do has "$need" || die "$need is missing"; done
 done
+case " $VARIANTS " in
+  *" bpftrace "*) has bpftrace || die "bpftrace is missing"; [ "$SERVERS" = https ] || die "bpftrace is for SERVERS=https" ;;
+  *" metrics "* | *" spans "*) case "$SERVERS" in *nginx*https* | *https*nginx*) die "metrics and spans cannot tell nginx from https" ;; esac ;;
+esac
 [ $((SQL_QUERIES % 4)) = 0 ] || die "SQL_QUERIES has to be a multiple of 4"
 mkdir -p "$DIR"
 RAW=$DIR/live.tsv
 : >"$RAW"
 WORK=$(mktemp -d)
 chmod 755 "$WORK"
-agent=
+agent= sink_pid=
 declare -A pid_of=()
 trap clean EXIT
 
@@ -305,7 +366,7 @@ sides
 echo
 echo "round, variant, server, requests, wall us, server us, agent us, records, events lost, bytes lost, VmHWM kB, VmRSS kB, load"
 for ((round = 1; round <= ROUNDS; round++)); do
-  for variant in $(shuf -e off off2 server none jsonl); do run "$round" "$variant"; done
+  for variant in $(shuf -e off off2 $VARIANTS); do run "$round" "$variant"; done
 done
 echo
 echo "Medians [smallest..largest]; load after $(cut -d' ' -f1-3 /proc/loadavg)"

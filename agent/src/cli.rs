@@ -244,6 +244,9 @@ pub(crate) struct AgentArgs {
     /// for other users than root wirespan.sock in $XDG_RUNTIME_DIR]
     #[arg(long, value_name = "PATH", env = "WIRESPAN_SOCKET")]
     pub(crate) socket: Option<String>,
+    /// Write each exchange to this file, as a line of JSON; - is standard output
+    #[arg(long, value_name = "FILE", env = "WIRESPAN_RECORDS_FILE")]
+    pub(crate) records: Option<String>,
     /// Forget a series when nothing was counted in it for this long
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = units::period, env = "WIRESPAN_SERIES_TTL")]
     pub(crate) series_ttl: Duration,

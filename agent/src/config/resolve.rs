@@ -47,6 +47,9 @@ pub(crate) fn check(config: &Config, registry: &Registry) -> Result<(), Fault> {
             format!("observe.buffer: expected a power of two from 1 to 1024, found {buffer}");
         return Err(Fault::new(message));
     }
+    if config.records.rotate == 0 {
+        return Err(Fault::new("records.rotate: expected at least 1"));
+    }
     for (key, duration) in [
         ("metrics.series_ttl", config.metrics.series_ttl),
         ("metrics.interval", config.metrics.interval),

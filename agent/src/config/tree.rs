@@ -35,6 +35,8 @@ pub(crate) struct Config {
     pub(crate) resource: ResourceKeys,
     /// What the agent may use. Above it, it does without detail, never without counts.
     pub(crate) budget: BudgetKeys,
+    /// Each exchange as a line of JSON, to a file.
+    pub(crate) records: RecordKeys,
     /// How the agent is asked, and changed, while it runs.
     pub(crate) admin: Admin,
     /// What the agent says of itself.
@@ -343,6 +345,31 @@ pub(crate) struct BudgetKeys {
     /// Resident memory in MiB. Without a bound where nothing is said.
     #[schemars(range(min = 1), extend("x-reload" = true))]
     pub(crate) memory: Option<u32>,
+}
+
+/// Each exchange as a line of JSON.
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct RecordKeys {
+    /// The file, which is gone on with if it is there; `-` is standard output. The lines are those of
+    /// `wirespan tail -o jsonl`.
+    #[schemars(extend("x-flag" = "records"))]
+    pub(crate) file: Option<String>,
+    /// A file of this many MiB is full: it is renamed to `FILE.1`, and another one begun.
+    #[schemars(range(min = 1))]
+    pub(crate) rotate: u32,
+    /// Full files that are kept.
+    pub(crate) keep: u32,
+}
+
+impl Default for RecordKeys {
+    fn default() -> Self {
+        Self {
+            file: None,
+            rotate: 100,
+            keep: 5,
+        }
+    }
 }
 
 /// How the agent is asked, and changed, while it runs.

@@ -3,9 +3,6 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use wirespan_engine::Exchange;
-use wirespan_export::owner::Ends;
-use wirespan_export::record::RecordWriter;
 use wirespan_telemetry::{Fed, Feeder, Flow, flow};
 
 /// Who may follow at once.
@@ -47,15 +44,15 @@ impl Flows {
         Some(body)
     }
 
-    /// Tells the followers of an exchange, as a record.
-    pub(super) fn tell(&self, exchange: &Exchange<'_>, ends: &Ends<'_>, writer: &mut RecordWriter) {
-        if !self.any.load(Ordering::Relaxed) {
-            return;
-        }
-        let mut line = Vec::with_capacity(512);
-        writer.write_between(&mut line, exchange, ends);
+    /// Whether anybody follows.
+    pub(super) fn is_followed(&self) -> bool {
+        self.any.load(Ordering::Relaxed)
+    }
+
+    /// Tells the followers of an exchange: its record, a line.
+    pub(super) fn tell(&self, line: &[u8]) {
         let mut followers = self.lock();
-        followers.retain(|follower| match follower.feed(&line) {
+        followers.retain(|follower| match follower.feed(line) {
             Fed::Taken => {
                 self.sent.fetch_add(1, Ordering::Relaxed);
                 true

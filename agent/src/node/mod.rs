@@ -5,6 +5,7 @@ mod control;
 mod desk;
 mod flows;
 mod governor;
+mod lines;
 mod log;
 mod own;
 mod recording;
@@ -46,6 +47,7 @@ use desk::Desk;
 use flows::Flows;
 pub(crate) use governor::Budget;
 use governor::{Governor, Step, Usage};
+use lines::{Lines, Target};
 use log::Log;
 use own::Own;
 use recording::Recording;
@@ -81,6 +83,7 @@ struct Plan {
     doors: Option<Doors>,
     /// Why it does without the Unix socket that it would have had.
     no_socket: Option<String>,
+    lines: Option<Lines>,
 }
 
 impl Plan {
@@ -89,9 +92,10 @@ impl Plan {
         let running = Running::of(sources, &effective, registry)?;
         let exporting = config::exporting(sources, &effective)?;
         let scrape = listen(&effective.config.metrics.listen)?;
-        if scrape.is_none() && exporting.traces.is_none() && exporting.metrics.is_none() {
+        let pushes = exporting.traces.is_some() || exporting.metrics.is_some();
+        if scrape.is_none() && !pushes && effective.config.records.file.is_none() {
             return Err(Fault::new(
-                "nothing would be exported: give --listen or --otlp, or set \
+                "nothing would be exported: give --listen, --otlp or --records, or set \
                  OTEL_EXPORTER_OTLP_ENDPOINT",
             ));
         }
@@ -103,11 +107,29 @@ impl Plan {
             scrape,
             doors,
             no_socket,
+            lines: None,
         })
     }
 
     fn config(&self) -> &Config {
         &self.effective.config
+    }
+
+    /// Opens the file for records, if there is to be one.
+    fn open_lines(&mut self, log: &Log) -> Result<(), Fault> {
+        let keys = &self.config().records;
+        let Some(file) = &keys.file else {
+            return Ok(());
+        };
+        let target = Target {
+            path: file.into(),
+            most: u64::from(keys.rotate) << 20,
+            keep: keys.keep,
+        };
+        let lines = Lines::start(target, log.clone());
+        let wrong = |error| Fault::new(format!("records.file: {file}: {error}"));
+        self.lines = Some(lines.map_err(wrong)?);
+        Ok(())
     }
 
     /// What is observed, and how.
@@ -134,8 +156,9 @@ fn try_run(
     let wrong = |fault: Fault| (Exit::Usage, fault.to_string());
     let sources = Sources::of(args.config.as_deref(), matches).map_err(wrong)?;
     let seen = Seen::of(sources.file.as_deref());
-    let plan = Plan::make(&sources, registry).map_err(wrong)?;
+    let mut plan = Plan::make(&sources, registry).map_err(wrong)?;
     let log = Log::new(*terminal, plan.running.level);
+    plan.open_lines(&log).map_err(wrong)?;
     let stop = live::stop_flag();
     let stop = stop.map_err(|e| (Exit::Preflight, format!("cannot watch for signals: {e}")))?;
     let options = plan.options(registry);
@@ -247,7 +270,10 @@ struct Recorder {
     census: Census,
     own_pid: u32,
     flows: Arc<Flows>,
+    lines: Option<Lines>,
     records: RecordWriter,
+    /// The line in work.
+    line: Vec<u8>,
     watched: Watched,
 }
 
@@ -268,7 +294,14 @@ impl Sink for Recorder {
         }
         let known = self.census.known(exchange);
         let ends = known.ends();
-        self.flows.tell(exchange, &ends, &mut self.records);
+        if self.lines.is_some() || self.flows.is_followed() {
+            self.line.clear();
+            self.records.write_between(&mut self.line, exchange, &ends);
+            self.flows.tell(&self.line);
+            if let Some(lines) = &self.lines {
+                lines.feed(&self.line);
+            }
+        }
         self.watched.record(exchange, &ends);
         let span = self.observer.exchange_between(exchange, &ends);
         if let (Some(span), Some(queue)) = (span, &self.queue) {
@@ -278,6 +311,12 @@ impl Sink for Recorder {
 }
 
 impl Recorder {
+    /// What became of records, where they go to a file.
+    fn written(&self) -> Option<[u64; 3]> {
+        let lines = self.lines.as_ref();
+        lines.map(|lines| lines.counts().now())
+    }
+
     /// Exports the spans that need not wait for their trace any longer: at `now`, or at the end.
     fn release(&mut self, now: Option<Nanos>) {
         for span in self.observer.released(now) {
@@ -326,7 +365,9 @@ impl Agent {
                 census: Census::new(Root::default()),
                 own_pid: process::id(),
                 flows,
+                lines: plan.lines.take(),
                 records: RecordWriter::default(),
+                line: Vec::new(),
                 watched: Watched::default(),
             },
             metrics,
@@ -382,6 +423,7 @@ impl Agent {
                     stats: live.stats(),
                     spans: self.recorder.observer.span_counts(),
                     level: self.governor.level(),
+                    records: self.recorder.written(),
                 });
             }
         }
@@ -398,8 +440,12 @@ impl Agent {
             stats: finished.stats.clone(),
             spans: self.recorder.observer.span_counts(),
             level: self.governor.level(),
+            records: self.recorder.written(),
         });
         self.recorder.flows.end();
+        if let Some(lines) = self.recorder.lines.take() {
+            lines.finish(self.flush);
+        }
         if let Some(recording) = self.recording.take() {
             recording.finish();
         }

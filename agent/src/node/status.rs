@@ -43,6 +43,8 @@ pub(super) struct Vitals {
     pub(super) stats: Stats,
     pub(super) spans: spans::Counts,
     pub(super) level: Level,
+    /// Records written to a file, dropped, and failed.
+    pub(super) records: Option<[u64; 3]>,
 }
 
 impl Status {
@@ -115,6 +117,7 @@ impl Source for Status {
         }
         readings.push(changes(&self.control.state()));
         readings.extend(followed(self.flows.followed()));
+        readings.extend(vitals.records.map(records));
         readings.extend(governor(&vitals.level));
         readings.extend(Own::read().iter().flat_map(process));
         Collection {
@@ -333,6 +336,18 @@ fn changes(state: &State) -> Reading {
     changes
         .with("wirespan.outcome", "applied", state.applied as f64)
         .with("wirespan.outcome", "refused", state.refused as f64)
+}
+
+fn records([written, dropped, failed]: [u64; 3]) -> Reading {
+    let lines = Reading::counter(
+        "wirespan.records.lines",
+        "{line}",
+        "Exchanges written to the file for records, by outcome.",
+    );
+    lines
+        .with("wirespan.outcome", "written", written as f64)
+        .with("wirespan.outcome", "dropped", dropped as f64)
+        .with("wirespan.outcome", "failed", failed as f64)
 }
 
 fn followed(flows: Followed) -> [Reading; 2] {

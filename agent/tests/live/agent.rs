@@ -8,7 +8,7 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use crate::check;
 use crate::lab::{Lab, TRACE, run};
 use crate::receiver::{Behaviour, Receiver, Speaks};
-use crate::watch::{Watcher, capture};
+use crate::watch::{Folder, Watcher, capture, read};
 
 const CALLER: &str = "00f067aa0ba902b7";
 
@@ -160,4 +160,30 @@ fn a_backend_that_hangs_costs_capture_nothing_and_every_span_has_a_fate() {
     assert_eq!(queued, 2_000);
     assert_eq!(dropped + queued + 512, 2 * 20_000);
     watcher.end();
+}
+
+#[test]
+fn records_are_written_to_a_file_as_tail_prints_them() {
+    let Some(_alone) = capture() else { return };
+    let Some(lab) = Lab::start(&["nginx"]) else {
+        return;
+    };
+    let folder = Folder::new("records");
+    let file = folder.file("records.jsonl");
+    let port = lab.told("nginx");
+    let path = file.to_str().expect("UTF-8");
+    let arguments = ["agent", "--no-tls", "--port", port, "--listen", "none"];
+    let watcher = Watcher::start(&[&arguments[..], &["--records", path]].concat());
+    let watcher = watcher.unwrap_or_else(|(status, said)| panic!("{status}: {said:?}"));
+    let url = format!("http://127.0.0.1:{port}/api/x?[1-50]");
+    run("curl", &["-sS", "-o", "/dev/null", &url]);
+    watcher.end();
+    let records = read(&file);
+    let of = |name: &str| {
+        let records = records.iter();
+        let of =
+            records.filter(|record| record["process"]["name"] == name && record["status"] == "200");
+        of.count()
+    };
+    assert_eq!((records.len(), of("curl"), of("nginx")), (100, 50, 50));
 }
