@@ -123,6 +123,11 @@ pub struct Walk {
     pub gathered: u64,
     /// Flags with which events are submitted: whether the reader is woken.
     pub wake: u64,
+    /// A number on its way through the map, so that the verifier does not remember the ways that led
+    /// to it, and looks at what follows once.
+    pub passing: u64,
+    /// The session that is seen in the clear behind the bytes at hand; 0 for none.
+    pub surfaces: u64,
 }
 
 /// Whether a process is observed.

@@ -270,9 +270,14 @@ fn moved(thread: &mut Thread, sock: u64, source: Source, total: u64) {
     let seen = tls::seen(
         thread, sock, connection, direction, source, memory, is_first,
     );
-    if let Seen::Inside = seen {
-        return;
-    }
+    let surfaces = match seen {
+        Seen::Inside => return,
+        Seen::Outside => 0,
+        Seen::Last(object) => object,
+    };
+    let surfacing = &raw mut thread.walk.surfaces;
+    // SAFETY: a value of a map, which only the thread itself touches; see `Walk`.
+    unsafe { surfacing.write_volatile(surfaces) };
     let other = other(thread, sock, connection, direction);
     let (from, until) = connections::wanted(sock, connection, direction, position, other);
     if position + total < from {
@@ -296,8 +301,10 @@ fn moved(thread: &mut Thread, sock: u64, source: Source, total: u64) {
         };
         copy::data(&raw mut thread.walk, source, memory, moved);
     }
-    if let Seen::Last(object) = seen {
-        tls::surface(object);
+    // SAFETY: as above.
+    let surfaces = unsafe { surfacing.read_volatile() };
+    if surfaces != 0 {
+        tls::surface(surfaces);
     }
 }
 

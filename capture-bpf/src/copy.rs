@@ -29,6 +29,14 @@ macro_rules! set {
     }};
 }
 
+/// Passes a number through the map.
+macro_rules! forget {
+    ($walk:ident, $value:expr) => {{
+        set!($walk.passing, $value);
+        get!($walk.passing)
+    }};
+}
+
 /// Where the vectors of a call are. Known to each program, unlike the shape of a call's memory.
 #[derive(Clone, Copy, Eq, PartialEq)]
 pub enum Source {
@@ -263,7 +271,7 @@ pub struct Moved {
 pub fn data(walk: *mut Walk, source: Source, memory: Memory, mut moved: Moved) {
     let id = bpf_get_current_pid_tgid();
     moved.header.tgid = (id >> 32) as u32;
-    moved.header.task = task(id);
+    moved.header.task = forget!(walk, u64::from(task(id))) as u32;
     if moved.header.direction == Direction::Received as u8 {
         // SAFETY: has no requirements.
         moved.header.time = unsafe { bpf_ktime_get_ns() };
@@ -273,7 +281,8 @@ pub fn data(walk: *mut Walk, source: Source, memory: Memory, mut moved: Moved) {
         count(Counter::NotUserMemoryBytes, moved.total);
     }
     let most = settings().map_or(0, |settings| u64::from(settings.call_share));
-    if !fairness::admits(moved.header.tgid, moved.total, moved.total.min(most)) {
+    let admitted = fairness::admits(moved.header.tgid, moved.total, moved.total.min(most));
+    if forget!(walk, u64::from(admitted)) == 0 {
         // Missed by the position of the next, like what found the buffer full.
         return;
     }
