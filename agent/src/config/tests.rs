@@ -286,6 +286,7 @@ fn every_flag_sets_its_key() {
         "--otlp=http://c:4317",
         "--flush=1s",
         "--socket=none",
+        "--records=/tmp/x",
     ];
     let sources = sources(None, &[], &flags);
     let effective = sources.load().expect("correct");

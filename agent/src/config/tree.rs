@@ -358,8 +358,8 @@ pub(crate) struct RecordKeys {
     /// A file of this many MiB is full: it is renamed to `FILE.1`, and another one begun.
     #[schemars(range(min = 1))]
     pub(crate) rotate: u32,
-    /// Full files that are kept.
-    pub(crate) keep: u32,
+    /// Full files that are kept, as `FILE.1`, `FILE.2`, …
+    pub(crate) files: u32,
 }
 
 impl Default for RecordKeys {
@@ -367,7 +367,7 @@ impl Default for RecordKeys {
         Self {
             file: None,
             rotate: 100,
-            keep: 5,
+            files: 5,
         }
     }
 }

@@ -134,11 +134,14 @@ impl Open {
         Ok(Self::File(file, bytes))
     }
 
-    /// Whether these bytes have no room any more.
-    const fn is_full(&self, bytes: usize, most: u64) -> bool {
+    /// Whether `bytes` more have no room behind `before` more.
+    const fn is_full(&self, before: usize, bytes: usize, most: u64) -> bool {
         match self {
             Self::Stdout(_) => false,
-            Self::File(_, held) => *held > 0 && *held + bytes as u64 > most,
+            Self::File(_, held) => {
+                let before = *held + before as u64;
+                before > 0 && before + bytes as u64 > most
+            }
         }
     }
 
@@ -198,9 +201,9 @@ impl Writer {
     }
 
     fn line(&mut self, line: &[u8]) {
-        let bytes = self.batch.len() + line.len();
-        let is_full = |open: &Open| open.is_full(bytes, self.target.most);
-        if bytes > BATCH || self.open.as_ref().is_some_and(is_full) {
+        let before = self.batch.len();
+        let is_full = |open: &Open| open.is_full(before, line.len(), self.target.most);
+        if before + line.len() > BATCH || self.open.as_ref().is_some_and(is_full) {
             self.flush();
         }
         self.batch.extend_from_slice(line);
@@ -225,7 +228,7 @@ impl Writer {
     }
 
     fn write(&mut self) -> io::Result<()> {
-        let is_full = |open: &Open| open.is_full(self.batch.len(), self.target.most);
+        let is_full = |open: &Open| open.is_full(0, self.batch.len(), self.target.most);
         if self.open.as_ref().is_some_and(is_full) {
             self.open = None;
             rotate(&self.target)?;

@@ -124,7 +124,7 @@ impl Plan {
         let target = Target {
             path: file.into(),
             most: u64::from(keys.rotate) << 20,
-            keep: keys.keep,
+            keep: keys.files,
         };
         let lines = Lines::start(target, log.clone());
         let wrong = |error| Fault::new(format!("records.file: {file}: {error}"));
