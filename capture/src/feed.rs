@@ -7,6 +7,7 @@
 //! A flow is what the engine knows as one connection: a socket, or a TLS session, which takes over
 //! from the socket that carries it (`sessions.rs`).
 
+mod ending;
 mod forgetting;
 mod joining;
 mod sessions;
@@ -45,6 +46,8 @@ pub struct Ledger {
     pub events: u64,
     /// Events that could not be understood.
     pub unreadable_events: u64,
+    /// Whether events were left unread at the end, behind one that was not written in time.
+    pub cut_short: bool,
     /// Bytes copied out of the kernel.
     pub copied_bytes: u64,
     /// Bytes that events stand for.
@@ -120,6 +123,8 @@ struct Flow {
     /// Offsets at which the engine has the positions 0.
     base: [u64; 2],
     wish: Wish,
+    /// The peer has ended its stream at this position, when this was, and the process has not read so far.
+    unread_end: Option<(u64, Nanos)>,
     /// Of a socket, the TLS session that it carries and that is seen instead; of a session, the
     /// socket that carries it. With when it was born, since keys are used again.
     partner: Option<(Key, u64)>,
@@ -143,6 +148,7 @@ impl Flow {
                 from: [0; 2],
                 until: [u64::from(FIRST_WINDOW); 2],
             },
+            unread_end: None,
             partner: None,
         }
     }
@@ -345,6 +351,7 @@ impl Feed {
         }
         let end = header.position.saturating_add(u64::from(header.moved));
         flow.seen[moving] = flow.seen[moving].max(end);
+        flow.read_to_its_end(time, out);
         self.touched.insert(key);
     }
 
@@ -415,97 +422,6 @@ impl Feed {
             // Ports that systems hand out are above those that services choose.
             _ => (Roles::Assumed, tuple.local_port > tuple.remote_port),
         }
-    }
-
-    fn end(&mut self, header: &Header, ending: usize, out: &mut Output<'_>) {
-        let time = out.clock.wall(header.time);
-        let Some(flow) = self.flow(header) else {
-            return;
-        };
-        let (flow, position) = match flow.partner {
-            None => (flow, header.position),
-            // A process has read what it gets from the peer when it closes, not when it has arrived.
-            Some(_) if ending != 0 => return,
-            Some((session, born)) => match self.flows.get_mut(&session) {
-                Some(session) if session.born == born => {
-                    let sent = session.seen[0];
-                    (session, sent)
-                }
-                _ => return,
-            },
-        };
-        let Some(open) = flow.open else { return };
-        let dir = open.direction(ending);
-        // What nobody wanted has passed by now, not when the connection is closed.
-        let left_out = position.min(flow.wish.from[ending]);
-        let seen = flow.seen[ending];
-        if seen < left_out {
-            flow.seen[ending] = left_out;
-            let at = flow.offset(ending, seen);
-            out.to.passed(open.id, dir, at, left_out - seen, time);
-        }
-        let at = flow.offset(ending, position);
-        out.to.end(open.id, dir, at, time);
-    }
-
-    fn close(&mut self, header: &Header, out: &mut Output<'_>) {
-        if !self.knows(header) {
-            return;
-        }
-        let key = Key::of(header);
-        let Some(flow) = self.flows.remove(&key) else {
-            return;
-        };
-        self.touched.remove(&key);
-        let time = out.clock.wall(header.time);
-        let how = if header.flags & flag::RESET != 0 {
-            Close::Reset
-        } else {
-            Close::Finished
-        };
-        self.end_flow(&flow, Some([header.position, header.other]), how, time, out);
-    }
-
-    /// A flow is over, its streams at these positions.
-    fn end_flow(
-        &mut self,
-        flow: &Flow,
-        positions: Option<[u64; 2]>,
-        how: Close,
-        time: Nanos,
-        out: &mut Output<'_>,
-    ) {
-        // Another session may have its address by now.
-        if let Some((name @ Key::Session(key), born)) = flow.partner
-            && self
-                .flows
-                .get(&name)
-                .is_some_and(|session| session.born == born)
-            && let Some(session) = self.flows.remove(&name)
-        {
-            self.sessions.gone.push((key, session.born));
-            self.touched.remove(&Key::Session(key));
-            if let Some(open) = session.open {
-                out.to.close(open.id, how, time);
-            }
-        }
-        let Some(open) = flow.open else { return };
-        for (kernel, position) in positions.into_iter().flatten().enumerate() {
-            // What nobody wanted went by without a word; what else is missing was lost.
-            let dir = open.direction(kernel);
-            let seen = flow.seen[kernel];
-            let left_out = position.min(flow.wish.from[kernel]);
-            if seen < left_out {
-                let at = flow.offset(kernel, seen);
-                out.to.passed(open.id, dir, at, left_out - seen, time);
-            }
-            let seen = seen.max(left_out);
-            if seen < position {
-                let at = flow.offset(kernel, seen);
-                out.to.lost(open.id, dir, at, position - seen, time);
-            }
-        }
-        out.to.close(open.id, how, time);
     }
 
     /// Tells the kernel side what is wanted from now on.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use wirespan_engine::{Closed, Config, Engine, Nanos, Registry, Sink, Stats};
 
@@ -15,7 +15,7 @@ use crate::kernel::{Filters, Kernel, Losses};
 use crate::memory;
 use crate::tap::Tap;
 use crate::tls::Probes;
-use crate::wait::Waiter;
+use crate::wait::{Waiter, is_readable};
 
 /// How traffic is observed.
 #[derive(Clone, Debug)]
@@ -37,6 +37,9 @@ pub struct Options {
 /// How long a hole may wait while capturing live: events come out of order by microseconds, and
 /// whoever watches waits with it.
 const HOLE_WAIT: u64 = 300_000_000;
+
+/// How long to wait, at the end, for an event that is being written.
+const DRAIN: Duration = Duration::from_secs(5);
 
 /// How long to sleep when there was something to read, and at most when there was not.
 const BUSY_SLEEP: Duration = Duration::from_millis(1);
@@ -232,11 +235,7 @@ impl Live {
         if self.kernel.hush().is_err() {
             self.detach();
         }
-        for _ in 0..=self.kernel.ring_bytes() as usize / BATCH {
-            if self.read(sink, tap) < BATCH {
-                break;
-            }
-        }
+        self.drain(sink, tap);
         let now = self.now();
         let mut out = Output::new(&mut self.engine, sink, tap, &self.clock);
         self.feed.finish(now, &mut out);
@@ -247,6 +246,27 @@ impl Live {
             losses: self.kernel.losses(),
             live: self,
         }
+    }
+
+    /// Reads what is left. Where a program was preempted while it wrote an event, what is behind that waits
+    /// for it; whoever it was preempted for may have the processor for long.
+    fn drain(&mut self, sink: &mut dyn Sink, tap: &mut dyn Tap) {
+        let mut patient_until = Instant::now() + DRAIN;
+        // More than once around is what comes meanwhile.
+        for _ in 0..=2 * self.kernel.ring_bytes() as usize / BATCH {
+            if self.read(sink, tap) > 0 {
+                patient_until = Instant::now() + DRAIN;
+                continue;
+            }
+            if !is_readable(&self.kernel.ring) {
+                return;
+            }
+            if Instant::now() > patient_until {
+                break;
+            }
+            std::thread::sleep(BUSY_SLEEP);
+        }
+        self.feed.ledger.cut_short = true;
     }
 
     fn detach(&mut self) {

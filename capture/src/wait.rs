@@ -59,3 +59,16 @@ impl Waiter {
         Ok(())
     }
 }
+
+/// Whether there is something to read, be it still being written.
+#[allow(unsafe_code, reason = "poll has no safe interface in std")]
+pub(crate) fn is_readable(fd: &impl AsFd) -> bool {
+    let mut asked = libc::pollfd {
+        fd: fd.as_fd().as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    // SAFETY: one descriptor, which is open.
+    let ready = unsafe { libc::poll(&raw mut asked, 1, 0) };
+    ready > 0 && asked.revents & libc::POLLIN != 0
+}

@@ -56,6 +56,7 @@ impl Blocks<'_> {
         block.rare("runs of programs passed over", losses.passed_over);
         block.rare("connections filtered out", losses.filtered);
         block.rare("events not understood", ledger.unreadable_events);
+        block.rare("ends with events unread", u64::from(ledger.cut_short));
         block.engine(self.stats);
         block
     }

@@ -298,3 +298,33 @@ fn http_in_python() {
     assert_counts(&records, &ends, &wanted);
     assert_eq!(records.len(), 25 * 2);
 }
+
+/// Whoever reads late has the end of the stream in its socket before the last bytes are read.
+#[test]
+fn clients_that_wait_for_a_processor_lose_nothing() {
+    let Some(_alone) = capture() else { return };
+    let Some(lab) = Lab::start(&["nginx"]) else {
+        return;
+    };
+    let port = lab.told("nginx");
+    let watcher = Watcher::tail(&["--port", port]);
+    let busy = || {
+        Command::new("timeout")
+            .args(["60", "sh", "-c", "while :; do :; done"])
+            .spawn()
+    };
+    let mut others = [busy(), busy(), busy()].map(|child| child.expect("a shell"));
+    let url = format!("http://127.0.0.1:{port}/api/x");
+    run("ab", &["-q", "-n", "5000", "-c", "8", &url]);
+    for other in &mut others {
+        other.kill().expect("a process");
+        other.wait().expect("its end");
+    }
+    let records = watcher.end().records;
+    let ends = Ends {
+        client: "ab",
+        server: "nginx",
+    };
+    let wanted = [(kind("http", "GET", "/api/x", "200"), 5_000)];
+    assert_counts(&records, &ends, &wanted);
+}

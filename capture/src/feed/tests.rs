@@ -287,6 +287,42 @@ fn what_nobody_wanted_before_the_end_has_passed_with_it() {
 }
 
 #[test]
+fn an_end_waits_for_the_process_to_read_what_is_before_it() {
+    let mut rig = Rig::new();
+    rig.open(Role::Client, 0).data(Sent, (0, 0), "ask", 3);
+    rig.heard();
+    let end = Header {
+        position: 6,
+        ..SOCKET
+    };
+    rig.event(end, What::End(Received));
+    assert_eq!(rig.heard(), Vec::<String>::new());
+    rig.data(Received, (0, 3), "ans", 3);
+    rig.data(Received, (3, 3), "wer", 3);
+    let heard = rig.heard();
+    assert_eq!(heard[3..], ["chunk ToClient 3 wer", "end ToClient 6"]);
+}
+
+#[test]
+fn what_a_process_did_not_read_before_it_closed_has_no_end() {
+    let mut rig = Rig::new();
+    rig.open(Role::Client, 0).data(Sent, (0, 0), "ask", 3);
+    rig.heard();
+    let end = Header {
+        position: 6,
+        ..SOCKET
+    };
+    rig.event(end, What::End(Received));
+    let close = Header {
+        position: 3,
+        other: 0,
+        ..SOCKET
+    };
+    rig.event(close, What::Close);
+    assert_eq!(rig.heard(), ["close Finished"]);
+}
+
+#[test]
 fn another_socket_at_the_same_address_is_another_connection() {
     let mut rig = Rig::new();
     rig.open(Role::Server, 0).data(Received, (0, 0), "ask", 3);
