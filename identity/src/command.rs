@@ -147,6 +147,20 @@ impl Interpreter {
     }
 }
 
+/// The name of a process by its arguments (`/proc/PID/cmdline`), if `comm` (`/proc/PID/comm`: 15 bytes at most, and
+/// a line feed) is the same.
+#[must_use]
+pub fn started_as(cmdline: &[u8], comm: &[u8]) -> Option<String> {
+    let first = cmdline
+        .split(|byte| matches!(byte, 0 | b' ' | b':'))
+        .next()?;
+    let name = first.rsplit(|byte| *byte == b'/').next()?;
+    let comm = comm.trim_ascii_end();
+    let same = !comm.is_empty() && name.get(..15).unwrap_or(name) == comm;
+    let name = std::str::from_utf8(name).ok()?;
+    (same && name.len() <= 64).then(|| name.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -231,5 +245,38 @@ mod tests {
         assert_eq!(script("python3", &b"-\0".repeat(1 << 20)), None);
         assert_eq!(script("python3", b"python3\0a\nb.py"), None);
         assert_eq!(script("", b""), None);
+    }
+
+    #[test]
+    fn a_link_to_an_executable_is_a_program_of_its_own() {
+        for (cmdline, comm, name) in [
+            (
+                "/usr/bin/redis-server 127.0.0.1:6379\0",
+                "redis-server\n",
+                Some("redis-server"),
+            ),
+            (
+                "nginx: master process /usr/sbin/nginx\0",
+                "nginx\n",
+                Some("nginx"),
+            ),
+            (
+                "postgres: 15/main: walwriter\0",
+                "postgres\n",
+                Some("postgres"),
+            ),
+            (
+                "a-name-of-more-than-15\0-x\0",
+                "a-name-of-more-\n",
+                Some("a-name-of-more-than-15"),
+            ),
+            ("/usr/bin/java\0-jar\0x.jar\0", "main\n", None),
+            ("", "kworker/0:1\n", None),
+            ("", "", None),
+        ] {
+            let found = started_as(cmdline.as_bytes(), comm.as_bytes());
+            assert_eq!(found.as_deref(), name, "{cmdline:?}");
+        }
+        assert_eq!(started_as(b"\xff\xfe\0", b"\xff\xfe\n"), None);
     }
 }

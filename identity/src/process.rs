@@ -32,6 +32,9 @@ pub struct Process {
     pub path: Option<String>,
     /// What it runs, if it is an interpreter.
     pub script: Option<String>,
+    /// The name under which it was started, where the kernel has the same for it: one executable may be
+    /// several programs, by links to it.
+    pub started_as: Option<String>,
     /// Container, pod, systemd unit.
     pub placement: Placement,
     /// What its container is called.
@@ -74,10 +77,12 @@ impl Root {
             .and_then(|name| command::script(name, &cmdline));
         let environ = read("environ", MAX_ENVIRON).unwrap_or_default();
         let names = placement.container.as_ref();
+        let comm = read("comm", MAX_SHORT).unwrap_or_default();
         Some(Process {
             executable,
             path,
             script,
+            started_as: command::started_as(&cmdline, &comm),
             names: names
                 .map(|container| oci::names(&self.0, container))
                 .unwrap_or_default(),
@@ -94,7 +99,7 @@ fn file_name(path: &str) -> Option<String> {
 
 impl Process {
     /// The name of the process's service: what it says itself; else its container's name, its systemd
-    /// unit, the script that it runs, or its executable. `None` where nothing is known.
+    /// unit, the script that it runs, the name that it was started as, or its executable. `None` where nothing is known.
     #[must_use]
     pub fn service(&self) -> Option<&str> {
         let names = [
@@ -102,6 +107,7 @@ impl Process {
             &self.names.container,
             &self.placement.unit,
             &self.script,
+            &self.started_as,
             &self.executable,
         ];
         names.into_iter().find_map(|name| name.as_deref())

@@ -312,7 +312,7 @@ fn clients_that_wait_for_a_processor_lose_nothing() {
     let busy = || Command::new("sh").args(["-c", count]).spawn();
     let mut others = [busy(), busy(), busy()].map(|child| child.expect("a shell"));
     let url = format!("http://127.0.0.1:{port}/api/x");
-    run("ab", &["-q", "-n", "5000", "-c", "8", &url]);
+    run("ab", &["-q", "-n", "2000", "-c", "8", &url]);
     for other in &mut others {
         other.kill().expect("a process");
         other.wait().expect("its end");
@@ -322,6 +322,6 @@ fn clients_that_wait_for_a_processor_lose_nothing() {
         client: "ab",
         server: "nginx",
     };
-    let wanted = [(kind("http", "GET", "/api/x", "200"), 5_000)];
+    let wanted = [(kind("http", "GET", "/api/x", "200"), 2_000)];
     assert_counts(&records, &ends, &wanted);
 }
