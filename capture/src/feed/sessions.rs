@@ -163,17 +163,7 @@ impl Feed {
     /// A session is gone.
     pub(super) fn unbind(&mut self, header: &Header, out: &mut Output<'_>) {
         self.release_unbound(session_key(header), out);
-        if !self.knows(header) {
-            return;
-        }
-        let key = Key::of(header);
-        let Some(flow) = self.flows.remove(&key) else {
-            return;
-        };
-        self.touched.remove(&key);
-        let time = out.clock.wall(header.time);
-        let positions = Some([header.position, header.other]);
-        self.end_flow(&flow, positions, Close::Finished, time, out);
+        self.close(header, out);
     }
 
     /// Gives up waiting for the sockets of sessions that have waited long enough.
