@@ -31,6 +31,8 @@ const FRESH: Duration = Duration::from_secs(10);
 /// How long the ends of a connection are remembered after it was closed: the other end may have
 /// something to report.
 const LINGER: Duration = Duration::from_secs(5);
+/// How many processes are remembered before it is looked whether they are still there.
+const FEW: usize = 64;
 /// How often it is looked whether `/etc/hosts` has changed.
 const LOOK: Duration = Duration::from_secs(10);
 
@@ -62,6 +64,7 @@ impl Census {
             host: describe::host(&root),
             root,
             owners: HashMap::new(),
+            review: FEW,
             connections: HashMap::new(),
             pairs: HashMap::new(),
             closed: VecDeque::new(),
@@ -96,6 +99,8 @@ struct Records {
     /// The machine's name.
     host: Box<str>,
     owners: HashMap<u32, Found>,
+    /// With how many of them it is looked which of them are gone.
+    review: usize,
     /// Open connections, and those that were closed a moment ago: where they are in `pairs`.
     connections: HashMap<ConnectionId, (Pair, Address)>,
     pairs: HashMap<Pair, Vec<End>>,
@@ -167,8 +172,8 @@ impl Records {
             }
             return Arc::clone(&found.owner);
         }
-        if self.owners.len() >= MOST {
-            self.forget_half();
+        if self.owners.len() >= self.review {
+            self.forget();
         }
         let read = self.root.process(process.pid);
         let owner = Arc::new(describe::owner(read, process, &self.host));
@@ -179,6 +184,19 @@ impl Records {
         };
         self.owners.insert(process.pid, found);
         owner
+    }
+
+    /// Forgets the processes that are gone and have no connection left. As many as stay may come
+    /// before it is looked again, so that each new one costs a look or two.
+    fn forget(&mut self) {
+        let root = &self.root;
+        self.owners.retain(|pid, found| {
+            found.when.elapsed() < LINGER || Arc::strong_count(&found.owner) > 1 || root.has(*pid)
+        });
+        if self.owners.len() >= MOST {
+            self.forget_half();
+        }
+        self.review = (2 * self.owners.len()).clamp(FEW, MOST);
     }
 
     /// Forgets the half of the processes that was looked up longest ago.

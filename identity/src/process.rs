@@ -56,6 +56,12 @@ impl Root {
         &self.0
     }
 
+    /// Whether there is a process of this number.
+    #[must_use]
+    pub fn has(&self, pid: u32) -> bool {
+        self.0.join("proc").join(pid.to_string()).exists()
+    }
+
     /// Reads a process; `None` where there is none of this number. What may not be read, or is gone
     /// before it is read, is not known.
     #[must_use]

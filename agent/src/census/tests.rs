@@ -233,6 +233,41 @@ fn processes_are_remembered_in_bounded_memory() {
 }
 
 #[test]
+fn processes_that_are_gone_are_forgotten_with_their_last_connection() {
+    let machine = Machine::new("gone");
+    machine.process(1, "/stays", "/", "");
+    let mut census = machine.census();
+    let id = Ids::new().open(&mut census, &opening(Side::Client, 2, b"x"));
+    let look = |pid| drop(census.records().owner(&Process::new(pid, b"x"), None));
+    [1].into_iter().chain(3..100).for_each(look);
+    assert_eq!(census.records().owners.len(), 99, "too soon to forget");
+    let left = || {
+        let mut records = census.records();
+        for found in records.owners.values_mut() {
+            found.when -= LINGER;
+        }
+        records.forget();
+        let mut pids: Vec<_> = records.owners.keys().copied().collect();
+        pids.sort_unstable();
+        pids
+    };
+    assert_eq!(left(), [1, 2]);
+    // Looked at again only when there are many.
+    (1_000..1_062).for_each(look);
+    assert_eq!(census.records().owners.len(), FEW);
+    for found in census.records().owners.values_mut() {
+        found.when -= LINGER;
+    }
+    look(2_000);
+    assert_eq!(census.records().owners.len(), 3);
+
+    census.clone().close(id, Close::Finished, Nanos(2));
+    census.records().closed[0].0 -= 2 * LINGER;
+    census.records().expire();
+    assert_eq!(left(), [1]);
+}
+
+#[test]
 fn a_service_has_the_attributes_of_its_container_and_what_it_says_of_itself() {
     let machine = Machine::new("attributes");
     let pod = "kubepods-pod11112222_3333_4444_5555_666677778888.slice";
