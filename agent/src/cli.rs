@@ -7,8 +7,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use wirespan_capture::{ExecutablePattern, HookSet};
+use wirespan_engine::api::{Policy, Redaction, SecretKeys};
 use wirespan_export::semconv::Route;
 
+pub(crate) use crate::config::Redact;
 use crate::explain::Subject;
 use crate::filter::{Connections, Filter};
 use crate::replay::condition::Condition;
@@ -124,15 +126,8 @@ pub(crate) struct ReplayArgs {
     /// What to print on standard output [default: table; none with --expect and --bless]
     #[arg(short, long, value_enum, value_name = "FORMAT")]
     pub(crate) output: Option<Output>,
-    /// Whether to hide literals and values. Credentials are hidden in any case
-    #[arg(
-        long,
-        value_enum,
-        default_value = "on",
-        value_name = "on|off",
-        hide_possible_values = true
-    )]
-    pub(crate) redact: Redact,
+    #[command(flatten)]
+    pub(crate) redacting: Redacting,
     /// Threads that parse [default: one for each processor, at most 8]. The output does not depend
     /// on it
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
@@ -264,6 +259,8 @@ pub(crate) struct AgentArgs {
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = units::period, env = "WIRESPAN_FLUSH")]
     pub(crate) flush: Duration,
     #[command(flatten)]
+    pub(crate) redacting: Redacting,
+    #[command(flatten)]
     pub(crate) signals: SignalArgs,
     #[command(flatten)]
     pub(crate) observe: Observe,
@@ -283,15 +280,8 @@ pub(crate) struct TailArgs {
         default_value = "table"
     )]
     pub(crate) output: Output,
-    /// Whether to hide literals and values. Credentials are hidden in any case
-    #[arg(
-        long,
-        value_enum,
-        default_value = "on",
-        value_name = "on|off",
-        hide_possible_values = true
-    )]
-    pub(crate) redact: Redact,
+    #[command(flatten)]
+    pub(crate) redacting: Redacting,
     /// Stop after this time, such as 10s
     #[arg(long, value_name = "DURATION")]
     pub(crate) duration: Option<Duration>,
@@ -313,6 +303,8 @@ pub(crate) struct TopArgs {
     #[arg(long, value_name = "PATH")]
     #[allow(clippy::option_option, reason = "the flag may come without its value")]
     pub(crate) socket: Option<Option<PathBuf>>,
+    #[command(flatten)]
+    pub(crate) redacting: Redacting,
     #[command(flatten)]
     pub(crate) observe: Observe,
     #[command(flatten)]
@@ -478,18 +470,53 @@ pub(crate) enum Output {
     None,
 }
 
+/// What may be shown as text.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct Redacting {
+    /// Whether to hide literals and values: on; off, to show statements and targets as sent; or
+    /// full, to show no statement, no key and no value of a parameter at all. Credentials are
+    /// hidden in any case
+    #[arg(
+        long,
+        value_enum,
+        default_value = "on",
+        value_name = "on|off|full",
+        hide_possible_values = true,
+        env = "WIRESPAN_REDACT"
+    )]
+    pub(crate) redact: Redact,
+    /// Parameters of URLs whose values are secrets, besides those that everybody knows
+    #[arg(
+        long,
+        value_name = "KEY",
+        value_delimiter = ',',
+        env = "WIRESPAN_SECRET_KEY"
+    )]
+    pub(crate) secret_key: Vec<String>,
+}
+
+impl Redacting {
+    pub(crate) fn policy(&self) -> Policy {
+        policy(self.redact, &self.secret_key)
+    }
+}
+
+/// What may leave parsers as text.
+pub(crate) fn policy(redact: Redact, secret_keys: &[String]) -> Policy {
+    Policy {
+        redaction: match redact {
+            Redact::On => Redaction::On,
+            Redact::Off => Redaction::Off,
+            Redact::Full => Redaction::Full,
+        },
+        secret_keys: SecretKeys::new(secret_keys.iter().map(String::as_str)),
+    }
+}
+
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(crate) enum Switch {
     /// Yes
     On,
     /// No
-    Off,
-}
-
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub(crate) enum Redact {
-    /// Literals become ?, values never appear
-    On,
-    /// Statements and targets as sent, credentials excepted
     Off,
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use wirespan_engine::api::Redaction;
+use wirespan_engine::api::Policy;
 use wirespan_engine::{Config, Registry, Stats};
 use wirespan_export::metrics::Metrics;
 use wirespan_export::red::Red;
@@ -37,7 +37,7 @@ pub struct Pipeline {
     /// Threads that parse. The output does not depend on it.
     pub jobs: usize,
     /// What may be shown as text.
-    pub redaction: Redaction,
+    pub policy: Policy,
     /// Which exchanges are rendered and counted.
     pub filter: Arc<Filter>,
     /// How they are rendered.
@@ -73,7 +73,7 @@ impl Pipeline {
         Self {
             registry,
             jobs: 1,
-            redaction: Redaction::On,
+            policy: Policy::default(),
             filter: Arc::default(),
             format: Format::Records,
             report_open: None,
@@ -96,7 +96,7 @@ impl Pipeline {
         mut progress: impl FnMut(Progress, u64),
     ) -> io::Result<Found> {
         let mut config = Config::default();
-        config.redaction = self.redaction;
+        config.policy = self.policy.clone();
         config.report_open = self.report_open;
         let needed = || (self.format == Format::OtlpJson).then(Signals::default);
         let signals = self.signals.clone().or_else(needed);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use support::{captures_in, registry, repository};
-use wirespan::api::Redaction;
+use wirespan::api::{Policy, Redaction};
 use wirespan::{Format, Input, Pipeline};
 
 /// The captures of ours that have a truth, and it.
@@ -29,7 +29,7 @@ fn objects(text: &str) -> Vec<Value> {
 
 fn output(capture: &Path, format: Format, redaction: Redaction) -> String {
     let mut pipeline = Pipeline::new(Arc::clone(&registry()));
-    (pipeline.format, pipeline.redaction) = (format, redaction);
+    (pipeline.format, pipeline.policy) = (format, Policy::of(redaction));
     let mut output = Vec::new();
     let input = Input::open(capture).expect("a capture");
     let write = |lines: &[u8]| {

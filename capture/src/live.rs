@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use wirespan_engine::api::Policy;
 use wirespan_engine::{Closed, Config, Engine, Nanos, Registry, Sink, Stats};
 
 use crate::Error;
@@ -221,6 +222,11 @@ impl Live {
     /// [`MAX_CALL_BYTES`]: crate::MAX_CALL_BYTES
     pub fn set_call_bytes(&mut self, bytes: u32) -> Result<(), Error> {
         self.kernel.set_call_bytes(bytes)
+    }
+
+    /// Lets other text out of parsers from now on.
+    pub fn set_policy(&mut self, policy: Policy) {
+        self.engine.set_policy(policy);
     }
 
     /// Lets events wait for this long, unless the buffer fills: fewer looks at it cost less. What is read later

@@ -8,7 +8,7 @@ mod step;
 
 use std::collections::VecDeque;
 
-use wirespan_parser_api::{Direction, Flags, Init, Limits, Parser, Upgrade};
+use wirespan_parser_api::{Direction, Flags, Init, Limits, Parser, Policy, Upgrade};
 
 use crate::both::{Both, DIRECTIONS};
 use crate::detect::{self, Evidence, Verdict};
@@ -153,6 +153,12 @@ impl Connection {
         self.facts.task = task;
     }
 
+    pub(crate) fn set_policy(&mut self, policy: &Policy) {
+        if let Some(parser) = &mut self.parser {
+            parser.set_policy(policy);
+        }
+    }
+
     pub(crate) fn heap_bytes(&self) -> usize {
         [
             self.streams.to_server.heap_bytes(),
@@ -257,7 +263,7 @@ impl Connection {
         };
         self.rename(protocol.name().0, cx);
         let mut init = Init::new(cx.limits);
-        (init.late_attach, init.redaction) = (late_attach, cx.config.redaction);
+        (init.late_attach, init.policy) = (late_attach, &cx.config.policy);
         self.parser = Some(protocol.parser(&init));
         for dir in DIRECTIONS {
             let stream = &mut self.streams[dir];

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use wirespan_parser_api::{Direction, Limits};
+use wirespan_parser_api::{Direction, Limits, Policy};
 
 use crate::both::Both;
 use crate::connection::{Connection, Context};
@@ -171,6 +171,16 @@ impl Engine {
         if let Some(connection) = self.get_mut(id) {
             connection.set_task(task);
         }
+    }
+
+    /// Lets out other text from now on. What is known of requests before that stays as it was.
+    pub fn set_policy(&mut self, policy: Policy) {
+        for slot in &mut self.slots {
+            if let Some(connection) = &mut slot.connection {
+                connection.set_policy(&policy);
+            }
+        }
+        self.config.policy = policy;
     }
 
     /// Takes the news that from the offsets `at` on, what is told of a connection comes from inside

@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 
 use wirespan_parser_api::{
-    Direction, ErrorKind, Flags, Outcome, ProtocolName, Redaction, TraceContext,
+    Direction, ErrorKind, Flags, Outcome, Policy, ProtocolName, TraceContext,
 };
 
 use crate::address::Address;
@@ -321,7 +321,7 @@ pub struct Unread {
 #[non_exhaustive]
 pub struct Config {
     /// What may leave the parsers as text.
-    pub redaction: Redaction,
+    pub policy: Policy,
     /// Bytes that one connection may hold, over all its buffers and tables. Beyond, its oldest open
     /// exchanges are reported as they are, and then it turns opaque.
     pub connection_bytes: usize,
@@ -353,7 +353,7 @@ pub const TICK: u64 = 250_000_000;
 impl Default for Config {
     fn default() -> Self {
         Self {
-            redaction: Redaction::On,
+            policy: Policy::default(),
             connection_bytes: 16 << 20,
             engine_bytes: 32 << 20,
             max_open: 16 * 1024,

@@ -29,7 +29,7 @@ pub(crate) use layers::Layer;
 pub(crate) use load::{Effective, Fault, Sources};
 pub(crate) use resolve::{Running, exporting, signals};
 pub(crate) use tree::{Admin, Config, FilterKeys};
-pub(crate) use values::Level;
+pub(crate) use values::{Level, Redact};
 
 use keys::Key;
 

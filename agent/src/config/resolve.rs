@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use wirespan_capture::Filters;
 use wirespan_engine::Registry;
+use wirespan_engine::api::Policy;
 use wirespan_export::metrics;
 use wirespan_export::semconv::Routes;
 use wirespan_export::spans;
@@ -29,6 +30,8 @@ pub(crate) struct Running {
     pub(crate) call_bytes: u32,
     /// What of it is counted.
     pub(crate) filter: Filter,
+    /// What may be shown as text.
+    pub(crate) policy: Policy,
     pub(crate) routes: Arc<Routes>,
     pub(crate) spans: spans::Options,
     pub(crate) level: Level,
@@ -95,6 +98,7 @@ impl Running {
             filters: filters(config)?,
             call_bytes: config.observe.call_bytes,
             filter: Filter::of_config(&config.filter, ports_and_networks(config)?),
+            policy: cli::policy(config.redaction.text, &config.redaction.secret_keys),
             routes: routes(config),
             spans: span_options(config, &exporting(sources, effective)?),
             level: config.log.level,

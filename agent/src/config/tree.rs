@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use wirespan_capture::MAX_CALL_BYTES;
 
-use super::values::{self, Level, Setting};
+use super::values::{self, Level, Redact, Setting};
 use crate::units::Duration;
 
 /// The configuration of `wirespan agent`.
@@ -23,6 +23,8 @@ pub(crate) struct Config {
     /// Which exchanges of what is observed are counted and exported. Conditions must all hold;
     /// the values of a list are alternatives.
     pub(crate) filter: FilterKeys,
+    /// What may be shown as text, in every signal.
+    pub(crate) redaction: RedactionKeys,
     /// How `http.route` is found.
     pub(crate) routes: RouteKeys,
     /// How metrics are made, and where Prometheus finds them.
@@ -140,6 +142,18 @@ pub(crate) struct FilterKeys {
     #[serde(deserialize_with = "values::trace")]
     #[schemars(extend("x-flag" = "trace-id", "x-reload" = true))]
     pub(crate) trace_id: Option<String>,
+}
+
+/// What may be shown as text, in every signal.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct RedactionKeys {
+    /// What is hidden of statements and targets.
+    #[schemars(extend("x-flag" = "redact", "x-env" = "WIRESPAN_REDACT", "x-reload" = true))]
+    pub(crate) text: Redact,
+    /// Parameters of URLs whose values are secrets, besides those that everybody knows.
+    #[schemars(extend("x-flag" = "secret-key", "x-env" = "WIRESPAN_SECRET_KEY", "x-reload" = true))]
+    pub(crate) secret_keys: Vec<String>,
 }
 
 /// How `http.route` is found.

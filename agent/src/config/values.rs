@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::str::FromStr;
 
+use clap::ValueEnum;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Error, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -50,6 +51,21 @@ impl<'de> Deserialize<'de> for Setting {
         }
         deserializer.deserialize_any(Text)
     }
+}
+
+/// What is hidden of statements and targets. Credentials are in any case.
+#[derive(
+    Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize, ValueEnum,
+)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Redact {
+    /// Literals become `?`, values never appear.
+    #[default]
+    On,
+    /// Nothing: statements and targets are shown as sent.
+    Off,
+    /// All of statements and keys, and the values of all parameters of URLs.
+    Full,
 }
 
 /// The least that the agent says of itself.

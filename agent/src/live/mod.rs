@@ -9,13 +9,12 @@ use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use wirespan_capture::{Filters, HookSet, Live, Options};
-use wirespan_engine::api::Redaction;
 use wirespan_engine::{Config, Registry};
 use wirespan_identity::Root;
 use wirespan_replay::Collect as _;
 
 use crate::census::{Census, Taps};
-use crate::cli::{BUFFER, Observe, Output, RecordArgs, Redact, TailArgs};
+use crate::cli::{BUFFER, Observe, Output, RecordArgs, Redacting, TailArgs};
 use crate::collect::{Collector, Merger};
 use crate::doctor;
 use crate::exit::Exit;
@@ -30,7 +29,7 @@ use record::{Place, Recorder};
 pub(crate) fn record(args: RecordArgs, registry: &Arc<Registry>, terminal: &Terminal) -> Exit {
     let tail_args = TailArgs {
         output: Output::None,
-        redact: Redact::On,
+        redacting: Redacting::default(),
         duration: args.duration,
         record: Some(args.output),
         observe: args.observe,
@@ -60,7 +59,7 @@ pub(crate) fn tail(args: &TailArgs, registry: &Arc<Registry>, terminal: &Termina
             return Exit::Preflight;
         }
     };
-    let options = options(&args.observe, &args.filter, args.redact, registry);
+    let options = options(&args.observe, &args.filter, &args.redacting, registry);
     let (hooks, ring_bytes) = (options.hooks.clone(), options.ring_bytes);
     let live = match Live::start(options) {
         Ok(live) => live,
@@ -106,7 +105,7 @@ pub(crate) fn stop_flag() -> std::io::Result<Arc<AtomicBool>> {
 pub(crate) fn options(
     observe: &Observe,
     filter: &Filter,
-    redact: Redact,
+    redacting: &Redacting,
     registry: &Arc<Registry>,
 ) -> Options {
     let mut filters = Filters::default();
@@ -119,10 +118,7 @@ pub(crate) fn options(
     filters.networks = filter.networks().collect();
     filters.external_only = observe.external;
     let mut engine = Config::default();
-    engine.redaction = match redact {
-        Redact::On => Redaction::On,
-        Redact::Off => Redaction::Off,
-    };
+    engine.policy = redacting.policy();
     Options {
         hooks: observe
             .hooks

@@ -135,6 +135,8 @@ impl Plan {
     /// What is observed, and how.
     fn options(&self, registry: &Arc<Registry>) -> Options {
         let observe = &self.config().observe;
+        let mut engine = wirespan_engine::Config::default();
+        engine.policy = self.running.policy.clone();
         let hooks = observe.hooks.as_ref().and_then(|name| name.parse().ok());
         Options {
             hooks: hooks.map_or_else(|| HookSet::preferred().to_vec(), |set| vec![set]),
@@ -142,7 +144,7 @@ impl Plan {
             tls: observe.tls,
             ring_bytes: observe.buffer << 20,
             registry: Arc::clone(registry),
-            engine: wirespan_engine::Config::default(),
+            engine,
         }
     }
 }
@@ -510,6 +512,7 @@ impl Agent {
         self.asked = Asked::of(&running);
         self.governor.set(running.budget);
         self.measure(live)?;
+        live.set_policy(running.policy);
         self.recorder.filter = running.filter;
         self.log.set(running.level);
         Ok(())

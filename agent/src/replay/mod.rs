@@ -15,12 +15,11 @@ use std::sync::Arc;
 use std::{io, thread};
 
 use wirespan_engine::Registry;
-use wirespan_engine::api::Redaction;
 use wirespan_export::table::Rows;
 use wirespan_export::{honesty, record};
 use wirespan_replay::{Input, SHARDS};
 
-use crate::cli::{Output, Redact, ReplayArgs};
+use crate::cli::{Output, ReplayArgs};
 use crate::exit::Exit;
 use crate::pipeline::{Format, Pipeline};
 use crate::terminal::{Terminal, write_stdout};
@@ -89,10 +88,7 @@ fn pipeline(
     Pipeline {
         registry: Arc::clone(registry),
         jobs: args.jobs.map_or(processors, usize::from).min(SHARDS),
-        redaction: match args.redact {
-            Redact::On => Redaction::On,
-            Redact::Off => Redaction::Off,
-        },
+        policy: args.redacting.policy(),
         filter: Arc::new(args.filter.clone()),
         format: match (&plan.check, plan.print) {
             (Check::Nothing, Output::Table) => Format::Table(terminal.stdout_colour()),

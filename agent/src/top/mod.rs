@@ -18,7 +18,7 @@ use ratatui::crossterm::event::{self, Event};
 use wirespan_capture::Live;
 use wirespan_engine::Registry;
 
-use crate::cli::{Redact, TopArgs};
+use crate::cli::TopArgs;
 use crate::doctor;
 use crate::exit::Exit;
 use crate::live;
@@ -90,7 +90,7 @@ fn of_own(
     terminal: &Terminal,
     stop: &AtomicBool,
 ) -> Result<io::Result<()>, (Exit, String)> {
-    let options = live::options(&args.observe, &args.filter, Redact::On, registry);
+    let options = live::options(&args.observe, &args.filter, &args.redacting, registry);
     let (hooks, ring_bytes) = (options.hooks.clone(), options.ring_bytes);
     let live = Live::start(options).map_err(|error| {
         let advice = doctor::advice(&error, &hooks, ring_bytes);

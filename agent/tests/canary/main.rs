@@ -224,6 +224,8 @@ fn no_format_of_the_program_has_a_secret() {
         &["-o", "none", "--fail-on", "errors > 0"],
         &["-o", "jsonl", "--report-open", "10ms", "--jobs", "1"],
         &["-o", "jsonl", "--redact", "on", "--errors"],
+        &["-o", "jsonl", "--redact", "full"],
+        &["-o", "otlp-json", "--redact", "full"],
     ] {
         let output = replay(&capture, arguments);
         for stream in [&output.stdout, &output.stderr] {
@@ -236,4 +238,16 @@ fn no_format_of_the_program_has_a_secret() {
     let output = replay(&capture, &["-o", "jsonl", "--redact", "off"]);
     let leaks = leaks(&search, &output.stdout);
     assert!(leaks.is_empty(), "--redact off: {}", leaks.join("\n"));
+    for format in ["jsonl", "table", "otlp-json"] {
+        let shown = |redact| replay(&capture, &["-o", format, "--redact", redact]).stdout;
+        let is_in = |output: Vec<u8>, text: &str| {
+            let text = text.as_bytes();
+            output.windows(text.len()).any(|window| window == text)
+        };
+        // An argument of Redis that is shown, and part of a statement.
+        for text in ["10.0.0.9", "FROM t WHERE"] {
+            assert!(is_in(shown("on"), text), "{format}: {text}");
+            assert!(!is_in(shown("full"), text), "{format}: {text}");
+        }
+    }
 }

@@ -4,7 +4,7 @@
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use wirespan_engine::api::{Direction, Redaction};
+use wirespan_engine::api::{Direction, Policy, Redaction};
 use wirespan_engine::{
     Close, Closed, Config, Engine, Exchange, Layer, Nanos, Opening, Process, Roles, Side, Sink,
     Start, TICK,
@@ -103,7 +103,7 @@ pub(crate) fn split(pieces: &[Piece], at: usize) -> (Vec<Piece>, Vec<Piece>) {
 /// Everything that the program would put out of these pieces of `talk`.
 pub(crate) fn output(talk: &Talk, scene: Scene, pieces: &[Piece]) -> Vec<u8> {
     let mut config = Config::default();
-    config.redaction = scene.redaction;
+    config.policy = Policy::of(scene.redaction);
     config.report_open = Some(TICK);
     let mut engine = Engine::new(support::registry(), config);
     let mut renderings = Renderings::new();

@@ -1,7 +1,8 @@
 //! An agent that is asked, and changed, while it runs.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -103,6 +104,80 @@ fn requests(port: &str, n: usize) {
     run("curl", &["-sS", "-o", "/dev/null", &url]);
 }
 
+/// Asks on a connection that stays open.
+struct Kept(TcpStream);
+
+impl Kept {
+    fn to(port: &str) -> Self {
+        Self(TcpStream::connect(format!("127.0.0.1:{port}")).expect("connected"))
+    }
+
+    fn ask(&mut self, target: &str) {
+        let request = format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n");
+        self.0.write_all(request.as_bytes()).expect("sent");
+        let mut answer = Vec::new();
+        let mut buffer = [0; 4096];
+        while !answer.windows(4).any(|window| window == b"\r\n\r\n") {
+            let n = self.0.read(&mut buffer).expect("an answer");
+            assert!(n > 0, "closed");
+            answer.extend_from_slice(&buffer[..n]);
+        }
+    }
+}
+
+#[test]
+fn what_may_be_shown_changes_on_connections_that_are_open() {
+    let Some(_alone) = capture() else { return };
+    let Some(lab) = Lab::start(&["nginx"]) else {
+        return;
+    };
+    let port = lab.told("nginx");
+    let agent = Asked::start("redaction", port);
+    let mut flows = BufReader::new(agent.follow());
+    let mut kept = Kept::to(port);
+    let mut next = |text: &str| {
+        kept.ask(&format!("/nothing?token=t&order={text}&of={text}"));
+        // Both ends tell of it.
+        let mut targets = (&mut flows).lines().filter_map(|line| {
+            let line = line.expect("a line");
+            if !line.starts_with('{') {
+                return None;
+            }
+            let record: Value = serde_json::from_str(&line).expect("JSON");
+            let target = record["target"].as_str().expect("a text").to_owned();
+            target.starts_with("/nothing?").then_some(target)
+        });
+        let both = [(); 2].map(|()| targets.next().expect("it goes on"));
+        assert_eq!(both[0], both[1]);
+        both[0].clone()
+    };
+    let hidden = "/nothing?token=REDACTED";
+    assert_eq!(next("1"), format!("{hidden}&order=1&of=1"));
+    for (patch, expected) in [
+        (
+            "{\"redaction\": {\"secret_keys\": [\"Order\"]}}",
+            format!("{hidden}&order=REDACTED&of=2"),
+        ),
+        (
+            "{\"redaction\": {\"text\": \"full\"}}",
+            format!("{hidden}&order=REDACTED&of=REDACTED"),
+        ),
+        (
+            "{\"redaction\": {\"text\": \"off\"}}",
+            "/nothing?token=t&order=2&of=2".to_owned(),
+        ),
+        (
+            "{\"redaction\": {\"text\": null, \"secret_keys\": null}}",
+            format!("{hidden}&order=2&of=2"),
+        ),
+    ] {
+        let (code, body) = agent.put(patch);
+        assert_eq!(code, 200, "{body}");
+        assert_eq!(next("2"), expected, "{patch}");
+    }
+    agent.watcher.end();
+}
+
 #[test]
 fn an_agent_tells_how_it_is_and_changes_when_it_is_told_to() {
     let Some(_alone) = capture() else { return };
@@ -195,7 +270,7 @@ fn an_agent_tells_how_it_is_and_changes_when_it_is_told_to() {
     );
     assert!(shown.contains("changed 2 times, refused 4\n"), "{shown}");
 
-    let mut kept = std::net::TcpStream::connect(format!("127.0.0.1:{port}")).expect("connected");
+    let mut kept = TcpStream::connect(format!("127.0.0.1:{port}")).expect("connected");
     kept.write_all(b"GET /api/x HTTP/1.1\r\nhost: a\r\n\r\n")
         .expect("asked");
     assert!(kept.read(&mut [0; 4096]).expect("an answer") > 0);
@@ -346,7 +421,7 @@ fn a_recording_of_a_running_agent_is_replayed_with_what_was_open_before() {
     };
     let port = lab.told("nginx");
     let agent = Asked::start("record", port);
-    let mut kept = std::net::TcpStream::connect(format!("127.0.0.1:{port}")).expect("connected");
+    let mut kept = TcpStream::connect(format!("127.0.0.1:{port}")).expect("connected");
     let mut ask = || {
         kept.write_all(b"GET /api/kept HTTP/1.1\r\nhost: a\r\n\r\n")
             .expect("asked");

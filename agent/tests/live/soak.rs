@@ -93,10 +93,14 @@ fn sum(page: &str, name: &str, label: &str) -> u64 {
     samples.filter_map(value).sum()
 }
 
+fn fetch(url: &str) -> String {
+    let page = Command::new("curl").args(["-sS", url]).output();
+    String::from_utf8(page.expect("curl").stdout).expect("UTF-8")
+}
+
 /// What the agent has counted at the servers, and at the clients, of what the load asks for.
 fn counted(url: &str) -> [[u64; 2]; 3] {
-    let page = Command::new("curl").args(["-sS", url]).output();
-    let page = String::from_utf8(page.expect("curl").stdout).expect("UTF-8");
+    let page = fetch(url);
     let db = |label| {
         [
             sum(
@@ -115,6 +119,17 @@ fn counted(url: &str) -> [[u64; 2]; 3] {
         db("db_operation_name=\"GET\""),
         db("db_query_summary=\"SELECT\""),
     ]
+}
+
+/// What the agent says was lost.
+fn lost(url: &str) -> Vec<String> {
+    let page = fetch(url);
+    let is_loss = |line: &&str| line.starts_with("wirespan_capture_lost_");
+    let some = page
+        .lines()
+        .filter(is_loss)
+        .filter(|line| !line.ends_with(" 0"));
+    some.map(str::to_owned).collect()
 }
 
 fn resident_kib(pid: u32) -> u64 {
@@ -144,7 +159,10 @@ fn soak() {
     let before: Vec<f64> = (0..BEFORE).map(|_| load.round()).collect();
 
     let ports = [lab.told("nginx"), https, load.redis, load.postgres].join(",");
+    // Room for what comes while a machine that is busy with other things lets nobody read.
+    let room = ["--buffer", "128"];
     let arguments = ["agent", "--port", &ports, "--listen", "127.0.0.1:0"];
+    let arguments = [&arguments[..], &room].concat();
     let watcher = Watcher::start(&arguments);
     let watcher = watcher.unwrap_or_else(|(status, said)| panic!("{status}: {said:?}"));
     let page = watcher.hear("wirespan: metrics at ");
@@ -163,7 +181,8 @@ fn soak() {
         }
         thread::sleep(Duration::from_millis(100));
     }
-    assert_eq!(counted(&page), wanted, "after {rounds} rounds");
+    let lost = lost(&page);
+    assert_eq!(counted(&page), wanted, "after {rounds} rounds; {lost:?}");
     let quarter = memory.len() / 4;
     let warm = median(&memory[quarter..2 * quarter]);
     let last = median(&memory[memory.len() - quarter..]);

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::Value;
-use wirespan::api::Redaction;
+use wirespan::api::{Policy, Redaction};
 use wirespan::{Input, Pipeline};
 
 use crate::support::registry;
@@ -31,7 +31,7 @@ impl Record {
 /// The records of `capture`, in the order in which their requests began.
 pub(crate) fn of(capture: &Path) -> Vec<Record> {
     let mut pipeline = Pipeline::new(Arc::clone(&registry()));
-    pipeline.redaction = Redaction::Off;
+    pipeline.policy = Policy::of(Redaction::Off);
     let mut lines = Vec::new();
     let input = Input::open(capture).expect("a capture");
     let write = |bytes: &[u8]| {

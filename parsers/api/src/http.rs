@@ -3,8 +3,8 @@
 
 use alloc::string::String;
 
-use crate::Redaction;
-use crate::secrets::{self, Params};
+use crate::secrets::Params;
+use crate::{Policy, Redaction};
 
 /// Stands in place of a secret, as the OpenTelemetry semantic conventions have it.
 const REDACTED: &str = "REDACTED";
@@ -26,17 +26,13 @@ pub struct Target<'a> {
 
 /// Reads a request target: origin form (also the `:path` of HTTP/2), absolute, authority or asterisk
 /// form. Userinfo is always redacted, secrets in parameters (of the query, of a path's segments, of a
-/// fragment) as `redaction` says. Writes to `scratch` where the text cannot be borrowed from `target`.
+/// fragment) as `policy` says. Writes to `scratch` where the text cannot be borrowed from `target`.
 #[must_use]
-pub fn read_target<'s>(
-    target: &'s [u8],
-    redaction: Redaction,
-    scratch: &'s mut String,
-) -> Target<'s> {
+pub fn read_target<'s>(target: &'s [u8], policy: &Policy, scratch: &'s mut String) -> Target<'s> {
     let userinfo = userinfo(target);
-    let secret = redaction != Redaction::Off
+    let secret = policy.redaction != Redaction::Off
         && target.contains(&b'=')
-        && Params::of(target).any(|(_, param)| param.is_some_and(secrets::is_secret));
+        && Params::of(target).any(|(_, param)| param.is_some_and(|param| policy.hides(param)));
     if userinfo.is_none()
         && !secret
         && let Ok(text) = str::from_utf8(target)
@@ -55,7 +51,7 @@ pub fn read_target<'s>(
     }
     let rest = target.get(end..).unwrap_or_default();
     if secret {
-        redact(scratch, rest);
+        redact(scratch, rest, policy);
     } else {
         push_lossy(scratch, rest);
     }
@@ -121,11 +117,11 @@ fn parts(text: &str) -> Target<'_> {
 }
 
 /// Appends `target` with the values of secret parameters replaced.
-fn redact(text: &mut String, target: &[u8]) {
+fn redact(text: &mut String, target: &[u8], policy: &Policy) {
     for (plain, param) in Params::of(target) {
         push_lossy(text, plain);
         match param {
-            Some(param) if secrets::is_secret(param) => {
+            Some(param) if policy.hides(param) => {
                 let key = param.split(|b| *b == b'=').next().unwrap_or_default();
                 push_lossy(text, key);
                 text.push('=');
@@ -217,15 +213,19 @@ mod tests {
     use alloc::borrow::ToOwned;
 
     fn text(target: &str) -> String {
-        read_target(target.as_bytes(), Redaction::On, &mut String::new())
-            .text
-            .to_owned()
+        read_target(
+            target.as_bytes(),
+            &Policy::of(Redaction::On),
+            &mut String::new(),
+        )
+        .text
+        .to_owned()
     }
 
     #[test]
     fn origin_form_has_path_and_query() {
         let mut scratch = String::new();
-        let target = read_target(b"/a/b?c=d?e", Redaction::On, &mut scratch);
+        let target = read_target(b"/a/b?c=d?e", &Policy::of(Redaction::On), &mut scratch);
         assert_eq!((target.text, target.path), ("/a/b?c=d?e", Some("/a/b")));
         assert_eq!((target.query, target.authority), (Some("c=d?e"), None));
         assert_eq!(scratch.capacity(), 0, "the common case copies nothing");
@@ -238,7 +238,7 @@ mod tests {
             ("http://h:81?q", Some("/")),
         ] {
             let mut scratch = String::new();
-            let target = read_target(text.as_bytes(), Redaction::On, &mut scratch);
+            let target = read_target(text.as_bytes(), &Policy::of(Redaction::On), &mut scratch);
             assert_eq!((target.text, target.path), (text, path));
             assert_eq!(
                 (target.scheme, target.authority),
@@ -251,9 +251,9 @@ mod tests {
     #[test]
     fn authority_and_asterisk_form_have_no_path() {
         let mut scratch = String::new();
-        let target = read_target(b"h:443", Redaction::On, &mut scratch);
+        let target = read_target(b"h:443", &Policy::of(Redaction::On), &mut scratch);
         assert_eq!((target.authority, target.path), (Some("h:443"), None));
-        let target = read_target(b"*", Redaction::On, &mut scratch);
+        let target = read_target(b"*", &Policy::of(Redaction::On), &mut scratch);
         assert_eq!((target.authority, target.path), (None, None));
     }
 
@@ -296,6 +296,13 @@ mod tests {
     }
 
     #[test]
+    fn of_all_parameters_only_the_keys_are_left_where_everything_is_redacted() {
+        let mut scratch = String::new();
+        let target = read_target(b"/a;b=c?d=e&f", &Policy::of(Redaction::Full), &mut scratch);
+        assert_eq!(target.text, "/a;b=REDACTED?d=REDACTED&f");
+    }
+
+    #[test]
     fn other_parameters_stay_as_sent() {
         for target in [
             "/?signed=1&tokens=2",
@@ -324,7 +331,7 @@ mod tests {
             ("me:pw@h:443", "REDACTED:REDACTED@h:443"),
         ] {
             let mut scratch = String::new();
-            let target = read_target(target.as_bytes(), Redaction::Off, &mut scratch);
+            let target = read_target(target.as_bytes(), &Policy::of(Redaction::Off), &mut scratch);
             assert_eq!(target.text, expected);
             assert!(target.authority.unwrap().starts_with('h'));
         }
@@ -334,7 +341,11 @@ mod tests {
     #[test]
     fn bytes_that_are_not_utf_8_are_replaced() {
         let mut scratch = String::new();
-        let target = read_target(b"/\xff?\xfe=1&sig=\xfd", Redaction::On, &mut scratch);
+        let target = read_target(
+            b"/\xff?\xfe=1&sig=\xfd",
+            &Policy::of(Redaction::On),
+            &mut scratch,
+        );
         assert_eq!(target.text, "/\u{fffd}?\u{fffd}=1&sig=REDACTED");
     }
 

@@ -56,4 +56,5 @@ pub use parser::{
     AfterGap, Confidence, Direction, ErrorKind, Gap, Init, Input, Limits, Next, ParseError, Parser,
     Probe, ProbeInput, Protocol, ProtocolName, Redaction, Speaker, Step, Upgrade,
 };
+pub use secrets::{Policy, SecretKeys};
 pub use trace::{Propagation, TraceContext, TraceHeaders};

@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 use core::fmt;
 
-use crate::{Emit, ExchangeId};
+use crate::{Emit, ExchangeId, Policy, secrets};
 
 /// Name of a protocol, stable across releases; appears in records, metrics and configuration.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -77,6 +77,10 @@ pub trait Parser: Send {
 
     /// Tells the parser that `dir` ended at `offset`, cleanly or not. No call for `dir` follows.
     fn end(&mut self, _dir: Direction, _offset: u64, _out: &mut dyn Emit) {}
+
+    /// Something else may leave the parser as text from now on. One that lets out only what
+    /// [`Redaction::On`] does need not listen, unless it is told [`Redaction::Full`].
+    fn set_policy(&mut self, _policy: &Policy) {}
 
     /// Tells how far an open exchange has come, with at most one [`Event::Progress`](crate::Event::Progress).
     ///
@@ -302,7 +306,7 @@ pub struct Init<'a> {
     /// Bounds that the parser must keep.
     pub limits: &'a Limits,
     /// What may leave the parser as text.
-    pub redaction: Redaction,
+    pub policy: &'a Policy,
 }
 
 impl<'a> Init<'a> {
@@ -313,7 +317,7 @@ impl<'a> Init<'a> {
         Self {
             late_attach: false,
             limits,
-            redaction: Redaction::On,
+            policy: &secrets::DEFAULT,
         }
     }
 }
@@ -328,6 +332,8 @@ pub enum Redaction {
     On,
     /// Statements and targets as sent, credentials excepted.
     Off,
+    /// No text of statements at all, nor of keys; of URLs no value of any parameter.
+    Full,
 }
 
 /// Bounds on what a parser may hold.

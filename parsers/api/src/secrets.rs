@@ -1,9 +1,63 @@
 //! Which parameters of a request target hold secrets: by their keys, and by what is in their values.
 
+use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
+
+use crate::Redaction;
 
 /// Bytes of a key that are looked at: the last ones. Longer than any name of a secret.
 const MAX_KEY: usize = 64;
+
+/// Keys of parameters whose values are secrets, besides those that everybody knows. Cheap to clone.
+///
+/// They are compared as those are: without case, `-`, `_`, `.` and percent-encoding; of `a[b]` the last
+/// part.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct SecretKeys(Option<Arc<[Box<str>]>>);
+
+impl SecretKeys {
+    /// These keys. One that nothing is left of is none.
+    #[must_use]
+    pub fn new<'k>(keys: impl IntoIterator<Item = &'k str>) -> Self {
+        let word = |key: &str| -> Option<Box<str>> {
+            let word = Word::of(key.as_bytes());
+            let word = core::str::from_utf8(word.as_bytes()).ok()?;
+            (!word.is_empty()).then(|| word.into())
+        };
+        let words: Vec<Box<str>> = keys.into_iter().filter_map(word).collect();
+        Self((!words.is_empty()).then(|| words.into()))
+    }
+
+    fn has(&self, word: &[u8]) -> bool {
+        let keys = self.0.as_deref().unwrap_or_default();
+        keys.iter().any(|key| key.as_bytes() == word)
+    }
+}
+
+/// What may leave a parser as text. Cheap to clone.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Policy {
+    /// Of what kind.
+    pub redaction: Redaction,
+    /// Parameters of URLs whose values are secrets, besides those that everybody knows.
+    pub secret_keys: SecretKeys,
+}
+
+/// The policy where nobody says otherwise.
+pub(crate) static DEFAULT: Policy = Policy::of(Redaction::On);
+
+impl Policy {
+    /// With no more secrets than everybody knows.
+    #[must_use]
+    pub const fn of(redaction: Redaction) -> Self {
+        let secret_keys = SecretKeys(None);
+        Self {
+            redaction,
+            secret_keys,
+        }
+    }
+}
 
 /// The parameters of a target, each behind what stands before it: `/a?`, then `b=1`; `&`, then `c=2`.
 ///
@@ -51,63 +105,93 @@ const fn is_mark(byte: u8) -> bool {
     matches!(byte, b'?' | b'&' | b';' | b'#')
 }
 
-/// Whether a parameter, `key=value`, holds a secret: by its key, or because its value is a URL with
-/// such a parameter or with userinfo.
-pub(crate) fn is_secret(param: &[u8]) -> bool {
-    let mut parts = param.splitn(2, |b| *b == b'=');
-    let (Some(key), Some(value)) = (parts.next(), parts.next()) else {
-        return false;
-    };
-    is_secret_key(key) || hides_secret(value)
-}
-
-/// Whether a value, percent-decoded, has secrets of its own.
-fn hides_secret(value: &[u8]) -> bool {
-    if !value.contains(&b'%') && !value.contains(&b'@') {
-        return false;
-    }
-    let value: Vec<u8> = Decoded(value).collect();
-    let login = value.windows(3).position(|window| window == b"://");
-    let authority = login.and_then(|at| value.get(at.saturating_add(3)..));
-    let authority =
-        authority.and_then(|rest| rest.split(|b| matches!(b, b'/' | b'?' | b'#')).next());
-    if authority.is_some_and(|authority| authority.contains(&b'@')) {
-        return true;
-    }
-    let mut params = value.split(|b| is_mark(*b)).skip(1);
-    params.any(|param| {
+impl Policy {
+    /// Whether the value of a parameter, `key=value`, is hidden: by its key, or because it is a URL with
+    /// such a parameter or with userinfo.
+    pub(crate) fn hides(&self, param: &[u8]) -> bool {
         let mut parts = param.splitn(2, |b| *b == b'=');
-        parts.next().is_some_and(is_secret_key) && parts.next().is_some()
-    })
-}
-
-/// Whether a key names a secret. It is percent-decoded, and compared without case, `-`, `_` and `.`;
-/// of `user[password]` the last part counts.
-fn is_secret_key(key: &[u8]) -> bool {
-    let mut word = [0u8; MAX_KEY];
-    let mut len = 0usize;
-    for byte in Decoded(key) {
-        match byte {
-            b'-' | b'_' | b'.' | b']' => {}
-            b'[' => len = 0,
-            _ => {
-                if len == MAX_KEY {
-                    word.copy_within(1.., 0);
-                    len = MAX_KEY.saturating_sub(1);
-                }
-                if let Some(slot) = word.get_mut(len) {
-                    *slot = byte.to_ascii_lowercase();
-                }
-                len = len.saturating_add(1);
-            }
+        let (Some(key), Some(value)) = (parts.next(), parts.next()) else {
+            return false;
+        };
+        match self.redaction {
+            Redaction::Off => false,
+            Redaction::On => self.is_secret_key(key) || self.is_in(value),
+            Redaction::Full => true,
         }
     }
-    let word = word.get(..len).unwrap_or_default();
-    is_secret_word(word)
-        || ENDS.iter().any(|end| word.ends_with(end))
-        || PARTS
-            .iter()
-            .any(|part| word.windows(part.len()).any(|window| window == *part))
+
+    /// Whether a value, percent-decoded, has secrets of its own.
+    fn is_in(&self, value: &[u8]) -> bool {
+        if !value.contains(&b'%') && !value.contains(&b'@') {
+            return false;
+        }
+        let value: Vec<u8> = Decoded(value).collect();
+        let login = value.windows(3).position(|window| window == b"://");
+        let authority = login.and_then(|at| value.get(at.saturating_add(3)..));
+        let authority =
+            authority.and_then(|rest| rest.split(|b| matches!(b, b'/' | b'?' | b'#')).next());
+        if authority.is_some_and(|authority| authority.contains(&b'@')) {
+            return true;
+        }
+        let mut params = value.split(|b| is_mark(*b)).skip(1);
+        params.any(|param| {
+            let mut parts = param.splitn(2, |b| *b == b'=');
+            let is_secret = parts.next().is_some_and(|key| self.is_secret_key(key));
+            is_secret && parts.next().is_some()
+        })
+    }
+
+    /// Whether a key names a secret.
+    fn is_secret_key(&self, key: &[u8]) -> bool {
+        let word = Word::of(key);
+        let word = word.as_bytes();
+        is_secret_word(word)
+            || self.secret_keys.has(word)
+            || ENDS.iter().any(|end| word.ends_with(end))
+            || PARTS
+                .iter()
+                .any(|part| word.windows(part.len()).any(|window| window == *part))
+    }
+}
+
+/// A key as it is compared: percent-decoded, in lower case, without `-`, `_` and `.`; of
+/// `user[password]` the last part.
+struct Word {
+    bytes: [u8; MAX_KEY],
+    len: usize,
+}
+
+impl Word {
+    fn of(key: &[u8]) -> Self {
+        let mut word = Self {
+            bytes: [0; MAX_KEY],
+            len: 0,
+        };
+        for byte in Decoded(key) {
+            match byte {
+                b'-' | b'_' | b'.' | b']' => {}
+                b'[' => word.len = 0,
+                _ => word.push(byte.to_ascii_lowercase()),
+            }
+        }
+        word
+    }
+
+    /// Of a key that is too long the end is kept.
+    fn push(&mut self, byte: u8) {
+        if self.len == MAX_KEY {
+            self.bytes.copy_within(1.., 0);
+            self.len = MAX_KEY.saturating_sub(1);
+        }
+        if let Some(slot) = self.bytes.get_mut(self.len) {
+            *slot = byte;
+        }
+        self.len = self.len.saturating_add(1);
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
 }
 
 /// Percent-decoded bytes.
@@ -191,6 +275,22 @@ mod tests {
         assert_eq!(texts("/a"), [("/a", None)]);
         assert_eq!(texts("/a?"), [("/a?", Some(""))]);
         assert_eq!(texts(""), []);
+    }
+
+    fn is_secret(param: &[u8]) -> bool {
+        DEFAULT.hides(param)
+    }
+
+    #[test]
+    fn keys_may_be_added() {
+        let policy = Policy {
+            redaction: Redaction::On,
+            secret_keys: SecretKeys::new(["Customer-No", "", "__"]),
+        };
+        assert!(policy.hides(b"customer_no=7") && policy.hides(b"a[CustomerNo]=7"));
+        assert!(policy.hides(b"next=/%3Fcustomerno%3D7") && policy.hides(b"token=x"));
+        assert!(!policy.hides(b"customer=7") && !policy.hides(b"_=7"));
+        assert_eq!(SecretKeys::new([""]), SecretKeys::default());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! From header blocks and stream events to exchanges.
 
 use wirespan_parser_api::{
-    Abandon, Direction, Emit, Event, ExchangeId, Flags, ParseError, ProtocolName, Redaction,
+    Abandon, Direction, Emit, Event, ExchangeId, Flags, Init, ParseError, Policy, ProtocolName,
     Request, http, keys,
 };
 
@@ -39,7 +39,7 @@ pub(crate) struct Exchanges {
     streams: Streams,
     /// Most streams that are kept.
     max_open: usize,
-    redaction: Redaction,
+    pub(crate) policy: Policy,
     /// Number of the next exchange.
     next: u64,
     /// Highest stream of a request so far.
@@ -52,11 +52,11 @@ pub(crate) struct Exchanges {
 }
 
 impl Exchanges {
-    pub(crate) fn new(max_open: usize, redaction: Redaction) -> Self {
+    pub(crate) fn new(max_open: usize, init: &Init<'_>) -> Self {
         Self {
             streams: Streams::default(),
             max_open,
-            redaction,
+            policy: init.policy.clone(),
             next: 1,
             highest: 0,
             lossy: false,
@@ -225,7 +225,7 @@ impl Exchanges {
             Some(authority) if operation == "CONNECT" && path.is_empty() => authority,
             _ => path,
         };
-        let target = http::read_target(text, self.redaction, &mut self.target);
+        let target = http::read_target(text, &self.policy, &mut self.target);
         let attrs = Attributes::of_http(message, &target);
         let attrs = attrs.as_slice();
         let target = target.text;

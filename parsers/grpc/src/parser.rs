@@ -1,7 +1,8 @@
 //! The frame layer: what of the bytes is header block, payload to skip, or nothing we know.
 
 use wirespan_parser_api::{
-    AfterGap, Direction, Emit, Event, ExchangeId, Gap, Init, Input, Next, ParseError, Parser, Step,
+    AfterGap, Direction, Emit, Event, ExchangeId, Gap, Init, Input, Next, ParseError, Parser,
+    Policy, Step,
 };
 
 use crate::blocks::{Blocks, Collected};
@@ -151,6 +152,10 @@ impl Parser for Http2Parser {
         .into_iter()
         .fold(0, usize::saturating_add)
     }
+
+    fn set_policy(&mut self, policy: &Policy) {
+        self.exchanges.policy = policy.clone();
+    }
 }
 
 impl Http2Parser {
@@ -159,7 +164,7 @@ impl Http2Parser {
         let mut parser = Self {
             to_server: Side::new(),
             to_client: Side::new(),
-            exchanges: Exchanges::new(max_open, init.redaction),
+            exchanges: Exchanges::new(max_open, init),
             max_message: init.limits.max_message,
             blocks: Blocks::default(),
         };

@@ -84,7 +84,7 @@ impl<'a> Attributes<'a> {
 mod tests {
     use super::*;
     use wirespan_parser_api::http::read_target;
-    use wirespan_parser_api::{Flags, Redaction, Value};
+    use wirespan_parser_api::{Flags, Policy, Redaction, Value};
 
     fn attributes(method: &str, target: &str, fields: &RequestFields<'_>) -> Vec<String> {
         let line = RequestLine {
@@ -94,7 +94,7 @@ mod tests {
             flags: Flags::NONE,
         };
         let mut scratch = String::new();
-        let target = read_target(line.target, Redaction::On, &mut scratch);
+        let target = read_target(line.target, &Policy::of(Redaction::On), &mut scratch);
         let attributes = Attributes::of_request(&line, fields, &target);
         let show = |attr: &Attr<'_>| match attr.value() {
             Value::Str(text) => format!("{}={text}", attr.key().name()),

@@ -6,7 +6,7 @@ use std::mem::take;
 use wirespan_parser_api::http::read_target;
 use wirespan_parser_api::{
     Abandon, AfterGap, Direction, Emit, Event, ExchangeId, Fifo, Flags, Gap, Init, Input, Next,
-    Outcome, ParseError, Parser, ProtocolName, Redaction, Request, Response, Step, Upgrade, keys,
+    Outcome, ParseError, Parser, Policy, ProtocolName, Request, Response, Step, Upgrade, keys,
 };
 
 use crate::attributes::Attributes;
@@ -36,7 +36,7 @@ pub(crate) struct HttpParser {
     held_at: Option<u64>,
     max_message: usize,
     max_in_flight: usize,
-    redaction: Redaction,
+    policy: Policy,
     /// Scratch for redacted targets.
     text: String,
     /// Scratch for combined `tracestate` headers.
@@ -119,6 +119,10 @@ impl Parser for HttpParser {
             .saturating_add(self.tracestate.capacity());
         asked.saturating_add(texts)
     }
+
+    fn set_policy(&mut self, policy: &Policy) {
+        self.policy = policy.clone();
+    }
 }
 
 impl HttpParser {
@@ -133,7 +137,7 @@ impl HttpParser {
             held_at: None,
             max_message: init.limits.max_message,
             max_in_flight: init.limits.max_in_flight,
-            redaction: init.redaction,
+            policy: init.policy.clone(),
             text: String::new(),
             tracestate: String::new(),
         }
@@ -231,7 +235,7 @@ impl HttpParser {
         if ticket.guessed {
             flags = flags.with(Flags::GUESSED);
         }
-        let target = read_target(line.target, self.redaction, &mut self.text);
+        let target = read_target(line.target, &self.policy, &mut self.text);
         let attributes = Attributes::of_request(line, fields, &target);
         out.emit(Event::Request {
             id: ticket.id,

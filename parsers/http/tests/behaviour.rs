@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Session, attributes};
-use wirespan_parser_api::{Direction, ErrorKind, Next, Redaction, Upgrade};
+use wirespan_parser_api::{Direction, ErrorKind, Next, Policy, Redaction, SecretKeys, Upgrade};
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\n\r\n";
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -345,6 +345,16 @@ fn targets_are_redacted_unless_that_is_off() {
     session.client(get).unwrap();
     let as_sent = "http://REDACTED:REDACTED@h/p?token=x&a=b";
     assert_eq!(session.said()[0], format!("0 request @0 GET {as_sent} []"));
+    // What is hidden may change on the way.
+    session.server(b"HTTP/1.1 204 No Content\r\n\r\n").unwrap();
+    session.set_policy(&Policy {
+        redaction: Redaction::On,
+        secret_keys: SecretKeys::new(["a"]),
+    });
+    session.client(get).unwrap();
+    let redacted = "http://REDACTED:REDACTED@h/p?token=REDACTED&a=REDACTED";
+    let said = session.said().join("\n");
+    assert!(said.contains(&format!(" GET {redacted} ")), "{said}");
 }
 
 #[test]

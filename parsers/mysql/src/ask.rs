@@ -1,6 +1,8 @@
 //! What is said of a request, and how it is reported.
 
-use wirespan_parser_api::{Abandon, Emit, Event, ExchangeId, Flags, Request, TraceContext, keys};
+use wirespan_parser_api::{
+    Abandon, Emit, Event, ExchangeId, Flags, Redaction, Request, TraceContext, keys,
+};
 use wirespan_sql::Statement;
 
 use crate::NAME;
@@ -36,12 +38,13 @@ impl<'a> Ask<'a> {
         }
     }
 
-    pub(crate) fn execution(text: &'a Text) -> Self {
+    pub(crate) fn execution(text: &'a Text, redaction: Redaction) -> Self {
+        let shown = text.text(redaction);
         Self {
             operation: &text.keyword,
-            target: &text.text,
+            target: shown,
             summary: &text.summary,
-            text: &text.text,
+            text: shown,
             flags: cut(text.is_cut),
             ..Self::default()
         }

@@ -43,8 +43,8 @@ mod zstd;
 use alloc::boxed::Box;
 
 use wirespan_parser_api::{
-    AfterGap, Direction, Emit, Gap, Init, Input, ParseError, Parser, Probe, ProbeInput, Protocol,
-    ProtocolName, Step,
+    AfterGap, Direction, Emit, Gap, Init, Input, ParseError, Parser, Policy, Probe, ProbeInput,
+    Protocol, ProtocolName, Step,
 };
 
 use compress::Frames;
@@ -79,7 +79,7 @@ impl Protocol for MySql {
 
     fn parser(&self, init: &Init<'_>) -> Box<dyn Parser> {
         Box::new(MySqlParser {
-            requests: Requests::new(init.redaction),
+            requests: Requests::new(init.policy.redaction),
             replies: Replies::new(init.late_attach),
             session: Session::new(init.late_attach, init.limits.max_in_flight),
             up: Frames::default(),
@@ -223,5 +223,9 @@ impl Parser for MySqlParser {
         frames
             .saturating_add(self.requests.heap_bytes())
             .saturating_add(self.session.heap_bytes())
+    }
+
+    fn set_policy(&mut self, policy: &Policy) {
+        self.requests.set_redaction(policy.redaction);
     }
 }

@@ -1,6 +1,6 @@
 //! From client to server: commands, login, files.
 
-use alloc::string::{String, ToString as _};
+use alloc::string::String;
 use alloc::sync::Arc;
 
 use wirespan_parser_api::{
@@ -82,6 +82,10 @@ impl Requests {
             reader: Reader::new(Dialect::MySql, redaction),
             scratch: String::new(),
         }
+    }
+
+    pub(crate) const fn set_redaction(&mut self, redaction: Redaction) {
+        self.reader.set_redaction(redaction);
     }
 
     /// Reads a packet.
@@ -358,12 +362,7 @@ impl Requests {
         if packet.is_partial {
             ask.doubt();
         }
-        let text = Arc::new(Text {
-            keyword: ask.operation.to_string(),
-            text: ask.target.to_string(),
-            summary: ask.summary.to_string(),
-            is_cut,
-        });
+        let text = Arc::new(Text::of(&ask, statement.redaction, is_cut));
         ask.operation = "PREPARE";
         session.statements.announce(Arc::clone(&text));
         let answer = Answer::Prepare(text);
@@ -398,7 +397,7 @@ impl Requests {
             Command::EXECUTE | Command::BULK_EXECUTE => self.execute(packet, session, out),
             Command::FETCH => {
                 let text = id(packet.payload).and_then(|id| session.statements.get(id).cloned());
-                let fetched = text.as_deref().map(Ask::execution);
+                let fetched = text.as_deref().map(|text| self.execution(text));
                 let ask = Ask {
                     operation,
                     ..fetched.unwrap_or_default()
@@ -431,10 +430,15 @@ impl Requests {
         }
     }
 
+    fn execution<'t>(&self, text: &'t Text) -> Ask<'t> {
+        Ask::execution(text, self.reader.redaction())
+    }
+
     fn execute(&mut self, packet: &Packet<'_>, session: &mut Session, out: &mut dyn Emit) {
         let execution = wire::execution(packet.payload);
         let text = execution.and_then(|execution| session.statements.get(execution.id).cloned());
-        let mut ask = text.as_deref().map(Ask::execution).unwrap_or_default();
+        let ask = text.as_deref().map(|text| self.execution(text));
+        let mut ask = ask.unwrap_or_default();
         let names_follow = packet.command == Command::EXECUTE
             && execution.is_some_and(|execution| execution.flags & 0x08 != 0);
         if names_follow {

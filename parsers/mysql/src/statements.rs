@@ -1,8 +1,12 @@
 //! Prepared statements by their ids.
 
 use alloc::collections::BTreeMap;
-use alloc::string::String;
+use alloc::string::{String, ToString as _};
 use alloc::sync::Arc;
+
+use wirespan_parser_api::Redaction;
+
+use crate::ask::Ask;
 
 /// Statements of one connection that are remembered.
 const MAX_STATEMENTS: usize = 4_096;
@@ -13,13 +17,33 @@ const MAX_BYTES: usize = 2 << 20;
 #[derive(Debug, Default)]
 pub(crate) struct Text {
     pub(crate) keyword: String,
-    pub(crate) text: String,
+    text: String,
+    redaction: Redaction,
     pub(crate) summary: String,
     /// Whether `text` is only its beginning.
     pub(crate) is_cut: bool,
 }
 
 impl Text {
+    pub(crate) fn of(statement: &Ask<'_>, redaction: Redaction, is_cut: bool) -> Self {
+        Self {
+            keyword: statement.operation.to_string(),
+            text: statement.target.to_string(),
+            redaction,
+            summary: statement.summary.to_string(),
+            is_cut,
+        }
+    }
+
+    /// The statement. Empty if texts are redacted otherwise by now.
+    pub(crate) fn text(&self, redaction: Redaction) -> &str {
+        if self.redaction == redaction {
+            &self.text
+        } else {
+            ""
+        }
+    }
+
     fn len(&self) -> usize {
         let texts = self.keyword.len().saturating_add(self.text.len());
         texts.saturating_add(self.summary.len())
@@ -90,7 +114,6 @@ impl Statements {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::string::ToString;
 
     fn text(text: &str) -> Arc<Text> {
         Arc::new(Text {
@@ -110,6 +133,15 @@ mod tests {
     }
 
     #[test]
+    fn a_text_of_before_is_not_shown_when_it_is_redacted_otherwise() {
+        let text = text("SELECT ?");
+        assert_eq!(text.text(Redaction::On), "SELECT ?");
+        for other in [Redaction::Off, Redaction::Full] {
+            assert_eq!(text.text(other), "");
+        }
+    }
+
+    #[test]
     fn the_texts_of_statements_are_bounded() {
         let mut statements = Statements::default();
         for id in 0..1_000 {
@@ -124,7 +156,7 @@ mod tests {
         let mut statements = Statements::default();
         statements.insert(1, text("SELECT 1"));
         statements.insert(1, text("SELECT 22"));
-        assert_eq!(statements.get(1).unwrap().text, "SELECT 22");
+        assert_eq!(statements.get(1).unwrap().text(Redaction::On), "SELECT 22");
         assert_eq!(statements.bytes, 9);
     }
 }

@@ -78,6 +78,10 @@ impl Client {
         }
     }
 
+    pub(crate) const fn set_redaction(&mut self, redaction: Redaction) {
+        self.reader.set_redaction(redaction);
+    }
+
     pub(crate) const fn phase(&self) -> Phase {
         self.phase
     }
@@ -501,7 +505,7 @@ impl Client {
                 First::Describe => "DESCRIBE",
                 _ => prepared.map_or("", |prepared| prepared.keyword()),
             },
-            target: prepared.map_or("", |prepared| prepared.text()),
+            target: prepared.map_or("", |prepared| prepared.text(self.reader.redaction())),
             summary: prepared.map_or("", |prepared| prepared.summary()),
             // That of a statement prepared earlier was of another request.
             trace: None,
@@ -542,7 +546,7 @@ impl Client {
             id: ExchangeId(group.id),
             protocol: NAME,
             operation: operation.unwrap_or(keyword),
-            target: prepared.map_or("", |prepared| prepared.text()),
+            target: prepared.map_or("", |prepared| prepared.text(self.reader.redaction())),
         });
     }
 }

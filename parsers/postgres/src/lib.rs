@@ -36,8 +36,8 @@ mod statements;
 mod wire;
 
 use wirespan_parser_api::{
-    AfterGap, Direction, Emit, Gap, Init, Input, ParseError, Parser, Probe, ProbeInput, Protocol,
-    ProtocolName, Step,
+    AfterGap, Direction, Emit, Gap, Init, Input, ParseError, Parser, Policy, Probe, ProbeInput,
+    Protocol, ProtocolName, Step,
 };
 
 use client::Client;
@@ -71,7 +71,7 @@ impl Protocol for Postgres {
 
     fn parser(&self, init: &Init<'_>) -> Box<dyn Parser> {
         Box::new(PostgresParser {
-            client: Client::new(init.late_attach, init.redaction),
+            client: Client::new(init.late_attach, init.policy.redaction),
             session: Session::new(init.late_attach, init.limits.max_in_flight),
         })
     }
@@ -117,5 +117,9 @@ impl Parser for PostgresParser {
         self.client
             .heap_bytes()
             .saturating_add(self.session.heap_bytes())
+    }
+
+    fn set_policy(&mut self, policy: &Policy) {
+        self.client.set_redaction(policy.redaction);
     }
 }

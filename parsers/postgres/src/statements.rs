@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use wirespan_parser_api::Flags;
+use wirespan_parser_api::{Flags, Redaction};
 use wirespan_sql::Statement;
 
 /// Most named statements that are remembered.
@@ -19,6 +19,7 @@ pub(crate) struct Prepared {
     joined: String,
     keyword: usize,
     text: usize,
+    redaction: Redaction,
     flags: Flags,
     /// Of [`Statements::defined`] when it was defined: tells it from another of the same place.
     version: u64,
@@ -36,6 +37,7 @@ impl Prepared {
         self.joined.push_str(statement.summary);
         self.keyword = statement.keyword.len();
         self.text = self.keyword.saturating_add(statement.text.len());
+        self.redaction = statement.redaction;
         self.flags = flags;
     }
 
@@ -43,7 +45,11 @@ impl Prepared {
         self.joined.get(..self.keyword).unwrap_or_default()
     }
 
-    pub(crate) fn text(&self) -> &str {
+    /// The statement. Empty if texts are redacted otherwise by now.
+    pub(crate) fn text(&self, redaction: Redaction) -> &str {
+        if redaction != self.redaction {
+            return "";
+        }
         self.joined.get(self.keyword..self.text).unwrap_or_default()
     }
 

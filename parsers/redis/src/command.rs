@@ -107,7 +107,9 @@ impl Role {
         match self {
             Self::Secret => false,
             Self::Text => redaction == Redaction::Off,
-            _ => true,
+            // What they mean for the connection depends on it.
+            Self::Client | Self::Select | Self::Hello => true,
+            _ => redaction != Redaction::Full,
         }
     }
 
@@ -115,6 +117,7 @@ impl Role {
     pub(crate) fn target<'a>(self, first: Option<&'a [u8]>, redaction: Redaction) -> Cow<'a, str> {
         match (self, first) {
             (_, None) | (Self::Secret, _) => Cow::Borrowed(""),
+            (_, _) if redaction == Redaction::Full => Cow::Borrowed(""),
             (Self::Text, _) if redaction != Redaction::Off => Cow::Borrowed("?"),
             // `HELLO AUTH user password` is a mistake, but not one to spread.
             (Self::Hello, Some(version)) if !version.iter().all(u8::is_ascii_digit) => {

@@ -34,8 +34,8 @@ mod wire;
 use alloc::boxed::Box;
 
 use wirespan_parser_api::{
-    AfterGap, Direction, Emit, Gap, Init, Input, Next, ParseError, Parser, Probe, ProbeInput,
-    Protocol, ProtocolName, Step,
+    AfterGap, Direction, Emit, Gap, Init, Input, Next, ParseError, Parser, Policy, Probe,
+    ProbeInput, Protocol, ProtocolName, Step,
 };
 
 use replies::Replies;
@@ -68,7 +68,7 @@ impl Protocol for Redis {
 
     fn parser(&self, init: &Init<'_>) -> Box<dyn Parser> {
         Box::new(RedisParser {
-            requests: Requests::new(init.late_attach, init.redaction),
+            requests: Requests::new(init.late_attach, init.policy.redaction),
             replies: Replies::default(),
             session: Session::new(init.late_attach, init.limits.max_in_flight),
         })
@@ -135,6 +135,10 @@ impl Parser for RedisParser {
         self.requests
             .heap_bytes()
             .saturating_add(self.session.heap_bytes())
+    }
+
+    fn set_policy(&mut self, policy: &Policy) {
+        self.requests.set_redaction(policy.redaction);
     }
 }
 

@@ -72,6 +72,10 @@ struct Begun<'a> {
 }
 
 impl Requests {
+    pub(crate) const fn set_redaction(&mut self, redaction: Redaction) {
+        self.redaction = redaction;
+    }
+
     pub(crate) fn new(late_attach: bool, redaction: Redaction) -> Self {
         Self {
             walk: Walk::default(),

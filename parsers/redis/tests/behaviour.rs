@@ -115,6 +115,27 @@ fn no_value_and_no_credential_leaves_by_default() {
 }
 
 #[test]
+fn no_key_is_shown_where_everything_is_redacted() {
+    let mut conn = Conn::with(false, Redaction::Full);
+    conn.up(command(&["HMSET", "h", "a", "b"]))
+        .up(command(&["SELECT", "3"]))
+        .up(command(&["EVALSHA", "abc", "0"]))
+        .up("GET k\r\n")
+        .down("+OK\r\n+OK\r\n:1\r\n$-1\r\n");
+    assert_eq!(
+        conn.exchanges(),
+        [
+            ("HMSET", "", "OK"),
+            ("SELECT", "", "OK"),
+            ("EVALSHA", "", "OK"),
+            ("GET", "", "OK")
+        ]
+    );
+    assert_eq!(conn.seen(0).attrs["db.query.text"], "HMSET ? ? ?");
+    assert_eq!(conn.seen(3).attrs["db.namespace"], "3");
+}
+
+#[test]
 fn credentials_do_not_leave_without_redaction_either() {
     let mut conn = Conn::with(false, Redaction::Off);
     conn.up(command(&["AUTH", "s3cret"]))

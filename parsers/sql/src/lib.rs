@@ -63,10 +63,12 @@ pub struct Statement<'a> {
     pub keyword: &'a str,
     /// The text for records. Redacted: without literals and comments, white space around it
     /// trimmed, and wholly `?` where it is no SQL of the dialect. Otherwise as sent, unless it
-    /// seems to contain a credential.
+    /// seems to contain a credential. Empty where no text may be shown.
     ///
     /// At most 4,097 bytes where redacted.
     pub text: &'a str,
+    /// How the text was redacted.
+    pub redaction: Redaction,
     /// Operations and targets, as `db.query.summary` wants them: `SELECT songs artists`. At most
     /// 255 bytes.
     pub summary: &'a str,
@@ -110,6 +112,17 @@ impl Reader {
         }
     }
 
+    /// How texts are redacted.
+    #[must_use]
+    pub const fn redaction(&self) -> Redaction {
+        self.redaction
+    }
+
+    /// Redacts texts otherwise from now on.
+    pub const fn set_redaction(&mut self, redaction: Redaction) {
+        self.redaction = redaction;
+    }
+
     /// Reads a whole text as one statement, whatever semicolons are in it.
     pub fn whole<'a>(&'a mut self, text: &'a str, extent: Extent) -> Statement<'a> {
         self.read(text, extent, Until::End)
@@ -143,11 +156,13 @@ impl Reader {
         let sent = text.get(..scan.used).unwrap_or(text);
         let shown = match self.redaction {
             Redaction::Off if !secret::is_likely(sent, &self.keyword) => sent,
+            Redaction::Full => "",
             _ => self.text.trim_ascii(),
         };
         Statement {
             keyword: &self.keyword,
             text: shown,
+            redaction: self.redaction,
             summary: self.summary.as_str(),
             trace: self.trace.context(),
             used: scan.used,

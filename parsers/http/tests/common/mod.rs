@@ -3,8 +3,8 @@
 
 use wirespan_http::Http;
 use wirespan_parser_api::{
-    AfterGap, Direction, Emit, Event, Gap, Init, Input, Limits, Next, ParseError, Parser, Protocol,
-    Redaction, Value,
+    AfterGap, Direction, Emit, Event, Gap, Init, Input, Limits, Next, ParseError, Parser, Policy,
+    Protocol, Redaction, Value,
 };
 
 /// Events, and what the parser asked for in the end.
@@ -54,12 +54,17 @@ impl Session {
     pub(crate) fn with(late_attach: bool, redaction: Redaction) -> Self {
         let limits = Limits::default();
         let mut init = Init::new(&limits);
-        (init.late_attach, init.redaction) = (late_attach, redaction);
+        let policy = Policy::of(redaction);
+        (init.late_attach, init.policy) = (late_attach, &policy);
         Self {
             parser: Http.parser(&init),
             offsets: [0; 2],
             log: Log::default(),
         }
+    }
+
+    pub(crate) fn set_policy(&mut self, policy: &Policy) {
+        self.parser.set_policy(policy);
     }
 
     /// Plays the client's bytes until they are used up, or the parser wants something else.

@@ -4,7 +4,7 @@
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use wirespan_engine::api::{Direction, Redaction};
+use wirespan_engine::api::{Direction, Policy, Redaction};
 use wirespan_engine::{
     Close, Config, ConnectionId, Engine, Exchange, Layer, Nanos, Opening, Registry, Roles, Side,
     Sink, Start, Stats,
@@ -202,7 +202,7 @@ impl Talk {
     fn new(start: Start, redaction: Redaction) -> Self {
         let registry = Registry::builder().with(Postgres).build().unwrap();
         let mut config = Config::default();
-        config.redaction = redaction;
+        config.policy = Policy::of(redaction);
         let mut engine = Engine::new(Arc::new(registry), config);
         let mut records = Records::default();
         let opening = Opening {
@@ -223,6 +223,10 @@ impl Talk {
             now: 0,
             records,
         }
+    }
+
+    pub fn set_redaction(&mut self, redaction: Redaction) {
+        self.engine.set_policy(Policy::of(redaction));
     }
 
     pub fn client(&mut self, bytes: &[u8]) -> &mut Self {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use wirespan_parser_api::{
     Abandon, AfterGap, Direction, Emit, Event, Flags, Gap, Init, Input, Limits, Next, Outcome,
-    Parser, Protocol, Redaction, Value,
+    Parser, Policy, Protocol, Redaction, Value,
 };
 use wirespan_redis::Redis;
 
@@ -134,7 +134,8 @@ impl Conn {
     pub(crate) fn with(late_attach: bool, redaction: Redaction) -> Self {
         let limits = Limits::default();
         let mut init = Init::new(&limits);
-        (init.late_attach, init.redaction) = (late_attach, redaction);
+        let policy = Policy::of(redaction);
+        (init.late_attach, init.policy) = (late_attach, &policy);
         let parser = Redis.parser(&init);
         let mut streams = [Stream::default(), Stream::default()];
         for stream in &mut streams {
