@@ -1,11 +1,11 @@
 //! Secrets in what real clients say to real servers, and none of them in what the program puts out.
 
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use crate::lab::Lab;
 use crate::receiver::{Receiver, Speaks};
 use crate::secrets::{Class, Search, Talk};
-use crate::watch::{Watcher, capture};
+use crate::watch::{Folder, WIRESPAN, Watcher, capture};
 
 /// What clients say, with secrets; a session lets its server begin without them.
 struct Sayings {
@@ -296,7 +296,11 @@ fn no_secret_of_a_real_client_is_in_metrics_and_spans() {
     let page = watcher.hear("wirespan: metrics at ");
     sayings.run();
     receiver.wait_for("spans", |received| received.spans() > 80);
-    for accept in ["text/plain", "application/openmetrics-text"] {
+    for accept in [
+        "text/plain",
+        "application/openmetrics-text",
+        "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited",
+    ] {
         let header = format!("Accept: {accept}");
         let page = Command::new("curl")
             .args(["-sS", "-H", &header, &page])
@@ -311,4 +315,96 @@ fn no_secret_of_a_real_client_is_in_metrics_and_spans() {
         assert!(!received.metrics.is_empty());
         assert_none(&search, format!("{received:?}").as_bytes(), "OTLP");
     });
+}
+
+/// A process with secrets where everybody looks: in its command line and its environment.
+struct Careless(Child);
+
+impl Careless {
+    fn start(argument: &str, variable: &str) -> Self {
+        let child = Command::new("sh")
+            .args(["-c", "read line", "sh", "--password", argument])
+            .env("PGPASSWORD", variable)
+            .env("OTEL_EXPORTER_OTLP_HEADERS", format!("api-key={variable}"))
+            .stdin(Stdio::piped())
+            .spawn();
+        Self(child.expect("sh"))
+    }
+}
+
+impl Drop for Careless {
+    fn drop(&mut self) {
+        // It reads the end of its input.
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn whoever_asks_hears_no_secret() {
+    let Some(_alone) = capture() else { return };
+    let Some(lab) = Lab::start(&["nginx", "redis", "postgres", "mariadb"]) else {
+        return;
+    };
+    let mut sayings = Sayings::to(&lab);
+    let (argument, variable) = (
+        sayings.credential("argument"),
+        sayings.credential("variable"),
+    );
+    let search = Search::new(&sayings.talk.slots);
+    let careless = Careless::start(&argument, &variable);
+    let ports = ["nginx", "redis", "postgres", "mariadb"].map(|name| lab.told(name));
+    let folder = Folder::new("canary");
+    let socket = folder.file("wirespan.sock");
+    let at = socket.to_str().expect("UTF-8");
+    let with = ["--no-tls", "--port", &ports.join(","), "--socket", at];
+    let watcher = Watcher::start_with(
+        &[&["agent"], &with[..]].concat(),
+        &[
+            ("WIRESPAN_LISTEN", "127.0.0.1:0"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", &format!("api-key={variable}")),
+        ],
+    );
+    let watcher = watcher.unwrap_or_else(|(status, said)| panic!("{status}: {said:?}"));
+    watcher.hear("wirespan: metrics at ");
+    let url = |path: &str| format!("http://agent{path}");
+    let flows = Command::new("curl")
+        .args(["-sS", "-N", "--unix-socket", at, &url("/flows?follow=1")])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("curl");
+    sayings.run();
+    for path in ["/status", "/config", "/connections", "/top", "/metrics"] {
+        let answer = Command::new("curl")
+            .args(["-sS", "--unix-socket", at, &url(path)])
+            .output();
+        let answer = answer.expect("curl").stdout;
+        assert!(path == "/connections" || answer.len() > 100, "{path}");
+        assert_none(&search, &answer, path);
+    }
+    let pid = careless.0.id().to_string();
+    for arguments in [
+        &["status", "--socket", at][..],
+        &["explain", "--duration", "100ms", &pid],
+        &[
+            "explain",
+            "--duration",
+            "100ms",
+            "--json",
+            &format!(":{}", ports[0]),
+        ],
+        &["doctor", "--targets"],
+    ] {
+        let output = Command::new(WIRESPAN).args(arguments).output();
+        let output = output.expect("wirespan");
+        assert!(!output.stdout.is_empty(), "{arguments:?}");
+        for stream in [&output.stdout, &output.stderr] {
+            assert_none(&search, stream, &format!("{arguments:?}"));
+        }
+    }
+    let (_, said) = watcher.end_with_output();
+    assert_none(&search, said.join("\n").as_bytes(), "standard error");
+    let flows = flows.wait_with_output().expect("curl").stdout;
+    assert!(flows.split(|byte| *byte == b'\n').count() > 80, "flows");
+    assert_none(&search, &flows, "/flows");
 }
