@@ -132,9 +132,10 @@ fn lost(url: &str) -> Vec<String> {
     some.map(str::to_owned).collect()
 }
 
-fn resident_kib(pid: u32) -> u64 {
+/// What a process holds of its own: the ring buffer's pages, which come in as they are used, are not.
+fn private_kib(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("a process");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
     let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
     number.expect("its memory")
 }
@@ -170,7 +171,7 @@ fn soak() {
     let began = Instant::now();
     while memory.len() < 8 || began.elapsed() < Duration::from_secs(seconds) {
         latencies.push(load.round());
-        memory.push(resident_kib(watcher.pid()));
+        memory.push(private_kib(watcher.pid()));
     }
 
     let rounds = memory.len() as u64;
