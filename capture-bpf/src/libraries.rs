@@ -1,6 +1,8 @@
 //! The programs on C libraries: OpenSSL and its kin, GnuTLS. Which goes where is said in
 //! `capture/src/tls/attach.rs`.
 
+use core::mem::offset_of;
+
 use aya_ebpf::bindings::pt_regs;
 use aya_ebpf::helpers::generated::bpf_get_attach_cookie;
 use aya_ebpf::macros::{tracepoint, uprobe, uretprobe};
@@ -9,6 +11,7 @@ use wirespan_capture_abi::Direction::{Received, Sent};
 use wirespan_capture_abi::{Place, Recipe};
 
 use crate::copy;
+use crate::kernel;
 use crate::syscalls::argument as argument_of;
 use crate::tls::{begin, begin_handshake, end_handshake, finish, forget, mapped};
 
@@ -153,7 +156,7 @@ pub fn tls_branch(ctx: ProbeContext) -> u32 {
     let value = match recipe.place(regs.eflags) {
         Place::Nothing => return 0,
         Place::Constant(value) => value,
-        Place::Register(number) => register(regs, number) as i32,
+        Place::Register(number) => kernel::read::<u64>(ctx.regs as u64, register(number)) as i32,
         Place::Stack(offset) => {
             let at = regs.rsp.wrapping_add(i64::from(offset) as u64);
             copy::read_user::<i32>(at)
@@ -163,27 +166,30 @@ pub fn tls_branch(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// A general register, by its number in instructions.
+/// Where a general register is, by its number in instructions. It is read by a helper: of accesses to the
+/// context at several places the compiler makes one at a place that is computed, which the verifier
+/// refuses.
 #[inline(always)]
-fn register(regs: &pt_regs, number: u8) -> u64 {
-    match number {
-        0 => regs.rax,
-        1 => regs.rcx,
-        2 => regs.rdx,
-        3 => regs.rbx,
-        4 => regs.rsp,
-        5 => regs.rbp,
-        6 => regs.rsi,
-        7 => regs.rdi,
-        8 => regs.r8,
-        9 => regs.r9,
-        10 => regs.r10,
-        11 => regs.r11,
-        12 => regs.r12,
-        13 => regs.r13,
-        14 => regs.r14,
-        _ => regs.r15,
-    }
+fn register(number: u8) -> u32 {
+    let offset = match number {
+        0 => offset_of!(pt_regs, rax),
+        1 => offset_of!(pt_regs, rcx),
+        2 => offset_of!(pt_regs, rdx),
+        3 => offset_of!(pt_regs, rbx),
+        4 => offset_of!(pt_regs, rsp),
+        5 => offset_of!(pt_regs, rbp),
+        6 => offset_of!(pt_regs, rsi),
+        7 => offset_of!(pt_regs, rdi),
+        8 => offset_of!(pt_regs, r8),
+        9 => offset_of!(pt_regs, r9),
+        10 => offset_of!(pt_regs, r10),
+        11 => offset_of!(pt_regs, r11),
+        12 => offset_of!(pt_regs, r12),
+        13 => offset_of!(pt_regs, r13),
+        14 => offset_of!(pt_regs, r14),
+        _ => offset_of!(pt_regs, r15),
+    };
+    offset as u32
 }
 
 /// mmap(addr, len, prot, flags, fd, offset)
