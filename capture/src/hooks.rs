@@ -1,6 +1,7 @@
 //! Hook sets: which programs are attached where.
 
 use std::fmt;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::str::FromStr;
 
@@ -116,6 +117,33 @@ pub(crate) enum Link {
     Fentry(#[expect(dead_code, reason = "dropped")] FEntryLink),
     Fexit(#[expect(dead_code, reason = "dropped")] FExitLink),
     Uprobe(#[expect(dead_code, reason = "dropped")] UProbeLink),
+    /// At all its places of a file.
+    Multi(#[expect(dead_code, reason = "dropped")] OwnedFd),
+}
+
+/// A place of a file.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Place {
+    /// Of its first byte in the file.
+    pub(crate) offset: u64,
+    /// What a program is told that runs there.
+    pub(crate) cookie: Option<u64>,
+}
+
+/// Links that are detached at once. For each the kernel waits until no processor is in its program any
+/// more, tens of milliseconds; for those that are detached meanwhile, it is the same wait.
+const AT_ONCE: usize = 16;
+
+/// Detaches, and returns when it is done.
+pub(crate) fn detach(mut links: Vec<Link>) {
+    let share = links.len().div_ceil(AT_ONCE).max(1);
+    std::thread::scope(|scope| {
+        while !links.is_empty() {
+            let part = links.split_off(links.len().saturating_sub(share));
+            // Where there can be no more threads, they are dropped here.
+            let _ = std::thread::Builder::new().spawn_scoped(scope, move || drop(part));
+        }
+    });
 }
 
 /// A program and where it runs.
@@ -305,31 +333,25 @@ pub(crate) fn attach_to_file(
     ebpf: &mut Ebpf,
     name: &str,
     file: &Path,
-    offset: u64,
-    cookie: Option<u64>,
+    place: Place,
 ) -> Result<Link, Error> {
     let program = ebpf
         .program_mut(name)
         .ok_or_else(|| Error::Missing(format!("program {name}")))?;
-    uprobe(program, file, offset, cookie).map_err(|cause| Error::Program {
+    uprobe(program, file, place).map_err(|cause| Error::Program {
         program: name.to_owned(),
         cause,
     })
 }
 
-fn uprobe(
-    program: &mut Program,
-    file: &Path,
-    offset: u64,
-    cookie: Option<u64>,
-) -> Result<Link, ProgramError> {
+fn uprobe(program: &mut Program, file: &Path, place: Place) -> Result<Link, ProgramError> {
     let program: &mut UProbe = program.try_into()?;
     if program.fd().is_err() {
         program.load()?;
     }
     let point = UProbeAttachPoint {
-        location: UProbeAttachLocation::AbsoluteOffset(offset),
-        cookie,
+        location: UProbeAttachLocation::AbsoluteOffset(place.offset),
+        cookie: place.cookie,
     };
     let id = program.attach(point, file, UProbeScope::AllProcesses)?;
     program.take_link(id).map(Link::Uprobe)

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use aya::maps::lpm_trie::Key;
 use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, RingBuf};
+use aya::programs::ProgramError;
 use aya::{Ebpf, EbpfLoader, Pod};
 use wirespan_capture_abi::{
     Connection, Counter, Executable, Offsets, Session, SessionKey, Settings, Wish, filter_flag,
@@ -17,7 +18,8 @@ use crate::Error;
 use crate::btf::Btf;
 use crate::executables::{ExecutablePattern, Executables};
 use crate::feed::Known;
-use crate::hooks::{self, HookSet, Link, Omitted};
+use crate::hooks::{self, HookSet, Link, Omitted, Place};
+use crate::multi::Multi;
 use crate::offsets;
 
 /// The compiled programs, committed beside their source.
@@ -114,6 +116,8 @@ enum Change {
 /// The loaded object and what it is attached to.
 pub(crate) struct Kernel {
     ebpf: Ebpf,
+    /// The programs for files, where this kernel runs each at many places at once.
+    multi: Option<Multi>,
     /// Whether programs on files can be told where they are; `None` until that was tried.
     cookies: Option<bool>,
     links: Vec<Link>,
@@ -146,6 +150,7 @@ impl Kernel {
             .override_global("OFFSETS", &offsets, true)
             .map_max_entries("EVENTS", ring_bytes)
             .load(OBJECT)?;
+        let multi = Multi::new(&ebpf);
         let ring = take(&mut ebpf, "EVENTS")?;
         let tables = Tables {
             connections: take(&mut ebpf, "CONNECTIONS")?,
@@ -157,6 +162,7 @@ impl Kernel {
         };
         let mut kernel = Self {
             ebpf,
+            multi,
             cookies: None,
             links: Vec::new(),
             ring,
@@ -232,21 +238,30 @@ impl Kernel {
 
     /// Whether programs on files can be told where they are (since Linux 5.15).
     pub(crate) fn has_cookies(&mut self) -> bool {
-        let ebpf = &mut self.ebpf;
+        let (ebpf, multi) = (&mut self.ebpf, &self.multi);
         *self
             .cookies
-            .get_or_insert_with(|| hooks::takes(ebpf, "tls_branch"))
+            .get_or_insert_with(|| multi.is_some() || hooks::takes(ebpf, "tls_branch"))
     }
 
-    /// Lets a program run at a place of a file, in whatever process.
+    /// Lets a program run at places of a file, in whatever process.
     pub(crate) fn attach_to_file(
         &mut self,
         program: &str,
         file: &Path,
-        offset: u64,
-        cookie: Option<u64>,
-    ) -> Result<Link, Error> {
-        hooks::attach_to_file(&mut self.ebpf, program, file, offset, cookie)
+        places: &[Place],
+    ) -> Result<Vec<Link>, Error> {
+        let Some(multi) = &mut self.multi else {
+            let attach =
+                |place: &Place| hooks::attach_to_file(&mut self.ebpf, program, file, *place);
+            return places.iter().map(attach).collect();
+        };
+        let link = multi.attach(program, file, places);
+        let link = link.map_err(|error| Error::Program {
+            program: program.to_owned(),
+            cause: ProgramError::IOError(error),
+        })?;
+        Ok(vec![Link::Multi(link)])
     }
 
     /// Detaches everything, the last first: what tells the end of sockets must outlast what follows

@@ -21,6 +21,7 @@ mod kernel;
 mod listeners;
 mod live;
 mod memory;
+mod multi;
 pub mod offsets;
 mod preemption;
 pub mod preflight;

@@ -16,8 +16,8 @@ use wirespan_workload::{Hooks, Truth};
 /// How long anything may take that takes no time.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How long wirespan may take to end: the kernel waits for all processors, three times for each
-/// probe on a library.
+/// How long wirespan may take to end: before Linux 6.6 the kernel waits for all processors, four times for
+/// each probe on a library.
 const DETACHING: Duration = Duration::from_secs(180);
 
 pub(crate) const WIRESPAN: &str = env!("CARGO_BIN_EXE_wirespan");
@@ -104,7 +104,7 @@ impl Watched {
 impl Watcher {
     /// Starts `wirespan tail` with more `options`, and waits until it observes.
     ///
-    /// TLS libraries are left alone: the kernel takes tens of milliseconds to detach each probe.
+    /// TLS libraries are left alone: whatever else uses them on this machine would be recorded.
     pub(crate) fn tail(options: &[&str]) -> Self {
         Self::with_tls(&[&["--no-tls"], options].concat())
     }

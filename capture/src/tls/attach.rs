@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
-use wirespan_capture_abi::{Place, Recipe};
+use wirespan_capture_abi::{Place as Held, Recipe};
 use wirespan_probe_sites::{
     Condition, ExitSite, Exits, Family, Function, Instruction, Library, Register, Role, Value,
 };
 
 use crate::Error;
-use crate::hooks::Link;
+use crate::hooks::{Link, Place};
 use crate::kernel::Kernel;
 
 /// How Go's functions look whether their stack has room.
@@ -18,8 +18,7 @@ const BELOW_OR_EQUAL: Condition = Condition(6);
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct Point {
     program: &'static str,
-    file_offset: u64,
-    cookie: Option<u64>,
+    place: Place,
 }
 
 /// Attaches probes to the functions of a library; dropping the links detaches them.
@@ -32,9 +31,16 @@ pub(super) fn attach(
         cookies: kernel.has_cookies(),
         trampolines: has_safe_trampolines(&release()),
     };
+    let mut places: Vec<(&str, Vec<Place>)> = Vec::new();
+    for Point { program, place } in points(library, able) {
+        match places.iter_mut().find(|(known, _)| *known == program) {
+            Some((_, places)) => places.push(place),
+            None => places.push((program, vec![place])),
+        }
+    }
     let mut links = Vec::new();
-    for point in points(library, able) {
-        links.push(kernel.attach_to_file(point.program, path, point.file_offset, point.cookie)?);
+    for (program, places) in places {
+        links.extend(kernel.attach_to_file(program, path, &places)?);
     }
     Ok(links)
 }
@@ -104,11 +110,13 @@ fn points(library: &Library, able: Able) -> Vec<Point> {
     exits
 }
 
-const fn point(program: &'static str, file_offset: u64) -> Point {
+const fn point(program: &'static str, offset: u64) -> Point {
     Point {
         program,
-        file_offset,
-        cookie: None,
+        place: Place {
+            offset,
+            cookie: None,
+        },
     }
 }
 
@@ -197,20 +205,22 @@ fn end(exit_site: &ExitSite, exit: Exit, cookies: bool) -> Option<Point> {
         _ => Recipe::ALWAYS,
     };
     let taken = exit_site.if_taken.unwrap_or(exit_site.value);
-    let recipe = Recipe::new(condition, place(taken), place(exit_site.value))?;
+    let recipe = Recipe::new(condition, held(taken), held(exit_site.value))?;
     cookies.then_some(Point {
         program,
-        file_offset: offset,
-        cookie: Some(recipe.0),
+        place: Place {
+            offset,
+            cookie: Some(recipe.0),
+        },
     })
 }
 
-const fn place(value: Value) -> Place {
+const fn held(value: Value) -> Held {
     match value {
-        Value::Register(register) => Place::Register(register as u8),
-        Value::Stack(offset) => Place::Stack(offset),
-        Value::Constant(value) => Place::Constant(value),
-        Value::Nothing => Place::Nothing,
+        Value::Register(register) => Held::Register(register as u8),
+        Value::Stack(offset) => Held::Stack(offset),
+        Value::Constant(value) => Held::Constant(value),
+        Value::Nothing => Held::Nothing,
     }
 }
 

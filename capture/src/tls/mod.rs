@@ -16,13 +16,15 @@ pub(crate) mod survey;
 use std::collections::HashMap;
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Sender, channel};
+use std::thread::JoinHandle;
 
 use wirespan_probe_sites::{Goroutines, Library};
 
 use crate::Error;
 use crate::clock::Clock;
 use crate::feed::Feed;
-use crate::hooks::Link;
+use crate::hooks::{self, Link};
 use crate::kernel::Kernel;
 use crate::processes::Tasks;
 use maps::FileId;
@@ -41,10 +43,18 @@ pub(crate) struct Target {
     since: u64,
 }
 
-/// Probes on TLS libraries.
+/// Probes on TLS libraries. Dropping it detaches them.
 pub(crate) struct Probes {
     files: HashMap<FileId, Target>,
     scanner: Scanner,
+    detacher: Detacher,
+}
+
+impl Drop for Probes {
+    fn drop(&mut self) {
+        let targets = self.files.drain();
+        hooks::detach(targets.flat_map(|(_, target)| target.links).collect());
+    }
 }
 
 impl Probes {
@@ -54,6 +64,7 @@ impl Probes {
         let mut probes = Self {
             files: HashMap::new(),
             scanner,
+            detacher: Detacher::start().map_err(Error::Wait)?,
         };
         probes.scanner.all();
         while let Some(news) = probes.scanner.wait() {
@@ -107,7 +118,9 @@ impl Probes {
                     feed.probed(target.since);
                 }
                 // Another file may have had its number.
-                detach(self.files.insert(id, target).into_iter().collect());
+                if let Some(before) = self.files.insert(id, target) {
+                    self.detacher.detach(before.links);
+                }
             }
             News::Process(tgid, files) => {
                 self.understand(tgid, &files, kernel, feed);
@@ -119,7 +132,8 @@ impl Probes {
             }
             News::Gone(files) => {
                 let gone = files.iter().filter_map(|file| self.files.remove(file));
-                detach(gone.collect());
+                let links = gone.flat_map(|target| target.links).collect();
+                self.detacher.detach(links);
             }
             News::All => {}
         }
@@ -147,11 +161,38 @@ impl Probes {
     }
 }
 
-/// Detaches, aside: each time the kernel waits until no processor is in the program any more, tens of
-/// milliseconds, and events must not.
-fn detach(targets: Vec<Target>) {
-    if targets.iter().any(|target| !target.links.is_empty()) {
-        std::thread::spawn(move || drop(targets));
+/// A thread that detaches, since events must not wait for it; it ends when this is dropped.
+struct Detacher {
+    links: Option<Sender<Vec<Link>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Detacher {
+    fn start() -> std::io::Result<Self> {
+        let (links, detached) = channel();
+        let thread = std::thread::Builder::new()
+            .name("tls-detacher".to_owned())
+            .spawn(move || detached.into_iter().for_each(hooks::detach))?;
+        Ok(Self {
+            links: Some(links),
+            thread: Some(thread),
+        })
+    }
+
+    fn detach(&self, links: Vec<Link>) {
+        if let (false, Some(sender)) = (links.is_empty(), &self.links) {
+            // Where the thread is gone they are detached here.
+            let _ = sender.send(links);
+        }
+    }
+}
+
+impl Drop for Detacher {
+    fn drop(&mut self) {
+        self.links = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
     }
 }
 
