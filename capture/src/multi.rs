@@ -62,6 +62,9 @@ struct LinkCreate {
     _end: u32,
 }
 
+// No padding, of which the kernel would be told what nobody wrote.
+const _: () = assert!(size_of::<ProgramLoad>() == 72 && size_of::<LinkCreate>() == 64);
+
 /// The programs for files, and the maps that their instructions name.
 pub(crate) struct Multi {
     programs: HashMap<String, Program>,
