@@ -76,7 +76,12 @@ impl Engine {
             free.connection = connection;
             generation = free.generation;
         }
-        ConnectionId { slot, generation }
+        let engine = self.config.number;
+        ConnectionId {
+            engine,
+            slot,
+            generation,
+        }
     }
 
     /// Whether a connection is open: not closed by its source, by its end, or for want of room.
@@ -329,6 +334,7 @@ impl Engine {
         open.filter(|(_, slot)| slot.connection.is_some())
             .filter_map(|(index, slot)| {
                 Some(ConnectionId {
+                    engine: self.config.number,
                     slot: u32::try_from(index).ok()?,
                     generation: slot.generation,
                 })

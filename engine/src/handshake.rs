@@ -25,7 +25,7 @@ const SERVER_HELLO: u8 = 2;
 const TLS_1_3: u16 = 0x0304;
 
 /// What a TLS handshake tells whoever has no key.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Handshake {
     halves: Both<Half>,
     client: hello::ClientHello,
@@ -36,7 +36,7 @@ pub struct Handshake {
 }
 
 /// The records of one direction.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Half {
     /// The first bytes of the next record.
     head: Vec<u8>,

@@ -11,7 +11,7 @@ const SUPPORTED_VERSIONS: u16 = 43;
 const MOST_OFFERED: usize = 16;
 
 /// What a client asks for.
-#[derive(Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct ClientHello {
     pub(crate) server_name: Option<String>,
     /// The application protocols that it speaks, the best first.
@@ -21,7 +21,7 @@ pub(crate) struct ClientHello {
 }
 
 /// What a server chose.
-#[derive(Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct ServerHello {
     /// As the protocol writes it: 0x0303 is TLS 1.2.
     pub(crate) version: u16,

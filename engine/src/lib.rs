@@ -17,6 +17,7 @@
 
 mod address;
 mod both;
+mod calls;
 mod connection;
 mod detect;
 mod engine;
@@ -32,6 +33,7 @@ mod types;
 
 pub use address::{Address, UnixName};
 pub use both::Both;
+pub use calls::Calls;
 pub use engine::Engine;
 pub use handshake::Handshake;
 pub use registry::{DuplicateProtocol, Registry, RegistryBuilder};

@@ -1,5 +1,7 @@
 //! Texts and attributes of an exchange, copied out of the stream into one buffer.
 
+use std::fmt;
+
 use wirespan_parser_api::{Attr, Key, Value};
 
 /// Longest text that is kept, in bytes.
@@ -10,6 +12,14 @@ const MAX_TEXT: usize = 4096;
 pub(crate) struct Span {
     start: u32,
     len: u32,
+}
+
+impl Span {
+    fn of(self, buf: &str) -> &str {
+        let start = self.start as usize;
+        let end = start.saturating_add(self.len as usize);
+        buf.get(start..end).unwrap_or("")
+    }
 }
 
 /// Texts behind each other in one buffer, and attributes that refer to it. Cleared and used again.
@@ -107,14 +117,23 @@ impl Text {
     }
 
     pub(crate) fn get(&self, span: Span) -> &str {
-        let start = span.start as usize;
-        self.buf
-            .get(start..start.saturating_add(span.len as usize))
-            .unwrap_or("")
+        span.of(&self.buf)
     }
 
     pub(crate) fn attrs(&self) -> Attrs<'_> {
-        Attrs { text: self }
+        self.attrs_in(0, self.attrs.len())
+    }
+
+    /// The attributes from one up to another, by how many were there before them.
+    pub(crate) fn attrs_in(&self, from: usize, to: usize) -> Attrs<'_> {
+        Attrs {
+            buf: &self.buf,
+            attrs: self.attrs.get(from..to).unwrap_or_default(),
+        }
+    }
+
+    pub(crate) fn attr_count(&self) -> usize {
+        self.attrs.len()
     }
 
     pub(crate) fn has_attrs(&self) -> bool {
@@ -130,18 +149,31 @@ impl Text {
 }
 
 /// The attributes of an exchange.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Attrs<'a> {
-    text: &'a Text,
+    buf: &'a str,
+    attrs: &'a [(Key, Stored)],
+}
+
+impl fmt::Debug for Attrs<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
 }
 
 impl<'a> Attrs<'a> {
+    /// No attributes.
+    pub(crate) const NONE: Attrs<'static> = Attrs {
+        buf: "",
+        attrs: &[],
+    };
+
     /// The attributes, in order.
     pub fn iter(&self) -> impl Iterator<Item = Attr<'a>> + use<'a> {
-        let text = self.text;
-        text.attrs.iter().map(move |(key, stored)| {
+        let buf = self.buf;
+        self.attrs.iter().map(move |(key, stored)| {
             let value = match stored {
-                Stored::Str(span) => Value::Str(text.get(*span)),
+                Stored::Str(span) => Value::Str(span.of(buf)),
                 Stored::Int(n) => Value::Int(*n),
             };
             Attr::restore(*key, value)

@@ -23,9 +23,11 @@ impl Nanos {
     }
 }
 
-/// Names an open connection of one engine. Used again after the connection is closed.
+/// Names an open connection of the engines of a run. Used again after the connection is closed.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct ConnectionId {
+    /// [`Config::number`].
+    pub(crate) engine: u16,
     pub(crate) slot: u32,
     pub(crate) generation: u32,
 }
@@ -33,8 +35,8 @@ pub struct ConnectionId {
 /// How a connection is introduced to the engine.
 #[derive(Clone, Copy, Debug)]
 pub struct Opening {
-    /// Number of the connection, unique and rising in order of first sight over all engines of a
-    /// run. Breaks ties in the order of the output.
+    /// Number of the connection, unique over all engines of a run, and rising in order of first sight
+    /// over each of them. Breaks ties in the order of the output.
     pub number: u64,
     /// The peer that opened the connection, as far as is known.
     pub client: Address,
@@ -345,6 +347,8 @@ pub struct Config {
     /// After how long, and then how often, an open exchange is given to [`Sink::progress`], in
     /// nanoseconds of capture time, to the next multiple of [`TICK`]. `None`: never.
     pub report_open: Option<u64>,
+    /// Number of the engine among those of a run whose connections must be told apart by their ids.
+    pub number: u16,
 }
 
 /// Nanoseconds of capture time between two calls of [`Engine::tick`](crate::Engine::tick).
@@ -363,6 +367,7 @@ impl Default for Config {
             acked_wait: 50_000_000,
             request_wait: 600_000_000_000,
             report_open: None,
+            number: 0,
         }
     }
 }
