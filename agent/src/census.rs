@@ -301,6 +301,10 @@ impl Names {
 
 /// Hears of connections.
 impl Tap for Census {
+    fn hears_streams(&self) -> bool {
+        false
+    }
+
     fn open(&mut self, id: ConnectionId, opening: &Opening, _: Nanos) {
         self.records().open(id, opening);
     }

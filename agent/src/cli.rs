@@ -16,6 +16,7 @@ use crate::filter::{Connections, Filter};
 use crate::replay::condition::Condition;
 use crate::terminal::ColourChoice;
 use crate::units::{self, Duration};
+use crate::workers;
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 done; 1 an assertion failed (--expect, --fail-on, --fail-on-loss); 2 wrong use or \
@@ -401,6 +402,15 @@ pub(crate) struct Observe {
     /// Size of the buffer between kernel and program in MiB: a power of two
     #[arg(long, value_name = "MIB", default_value_t = BUFFER, value_parser = buffer_size)]
     pub(crate) buffer: u32,
+    /// Threads over which connections are spread; with 1 there is no thread but the one that reads
+    /// events [default: one for each four processors, 1 to 4]
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = clap::value_parser!(u16).range(1..=i64::from(workers::MOST)),
+        env = "WIRESPAN_OBSERVE_WORKERS"
+    )]
+    pub(crate) workers: Option<u16>,
 }
 
 /// The kernel's number of a cgroup is that of its folder.

@@ -25,6 +25,7 @@ mod signals;
 mod terminal;
 mod top;
 mod units;
+mod workers;
 
 pub use filter::Filter;
 pub use pipeline::{Format, Found, Pipeline};

@@ -7,7 +7,7 @@ const READINGS: usize = 64;
 const UNDISTURBED: u64 = 20_000;
 
 /// Translates times of `CLOCK_MONOTONIC`.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock {
     /// Wall time less monotonic time.
     offset: u64,

@@ -100,10 +100,10 @@ fn unix_ends(bytes: &[u8; size_of::<UnixEnds>()]) -> UnixEnds {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn record(header: Header, payload: &[u8]) -> Vec<u8> {
+    pub(crate) fn record(header: Header, payload: &[u8]) -> Vec<u8> {
         #[allow(unsafe_code, reason = "plain data")]
         // SAFETY: integers only, without padding.
         let head: [u8; HEADER_LEN] = unsafe { std::mem::transmute(header) };

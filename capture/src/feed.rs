@@ -26,11 +26,12 @@ use wirespan_engine::{
 
 use crate::clock::Clock;
 use crate::event::{Event, What};
-use crate::kernel::{FIRST_WINDOW, Tables};
+use crate::kernel::FIRST_WINDOW;
 use crate::listeners::listening_ports;
 use crate::processes::{Processes, Tasks};
 use crate::tap::{Tap, Tapped};
 use sessions::Sessions;
+pub(crate) use sessions::{MOST_HELD, WAIT, session_key};
 
 /// Bytes of a stream that may be copied ahead of what was read of it, once its protocol wants them.
 const WINDOW: u64 = 4 << 20;
@@ -64,12 +65,66 @@ pub struct Ledger {
     pub unbound_sessions: u64,
 }
 
+impl Ledger {
+    /// Adds what another one has counted.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        self.events += other.events;
+        self.unreadable_events += other.unreadable_events;
+        self.cut_short |= other.cut_short;
+        self.copied_bytes += other.copied_bytes;
+        self.moved_bytes += other.moved_bytes;
+        self.unreadable_memory += other.unreadable_memory;
+        self.connections += other.connections;
+        self.midstream += other.midstream;
+        self.sessions += other.sessions;
+        self.unbound_sessions += other.unbound_sessions;
+    }
+}
+
+/// Who is told what is found out of processes and of the libraries that they use.
+pub(crate) trait Learns {
+    /// It is known what a process is made of.
+    fn understand(&mut self, tgid: u32, tasks: Tasks);
+    /// Another library is probed.
+    fn probed(&mut self, since: u64);
+    /// Since then, no session of a process has begun unseen.
+    fn cover(&mut self, tgid: u32, since: u64);
+}
+
+impl Learns for Feed {
+    fn understand(&mut self, tgid: u32, tasks: Tasks) {
+        self.processes.understand(tgid, Some(tasks));
+    }
+
+    fn probed(&mut self, since: u64) {
+        self.sessions.probed(since);
+    }
+
+    fn cover(&mut self, tgid: u32, since: u64) {
+        self.sessions.cover(tgid, since);
+    }
+}
+
 /// What the kernel side knows, asked when an event that said it was lost.
 pub(crate) trait Known {
     /// The connection of a socket.
     fn connection(&self, sock: u64) -> Option<Connection>;
     /// A TLS session.
     fn session(&self, key: SessionKey) -> Option<Session>;
+}
+
+/// What is told to the kernel side of connections.
+pub(crate) trait Maps: Known {
+    /// What is wanted of a connection.
+    ///
+    /// A wish that cannot be stored costs copies, or known gaps, and is not an error.
+    fn wish(&mut self, sock: u64, wish: Wish);
+    /// The same of a TLS session.
+    fn wish_session(&mut self, key: SessionKey, wish: Wish);
+    /// A connection of which the kernel side does not see the end is over.
+    fn forget(&mut self, sock: u64);
+    /// So is a TLS session, unless another one has its place.
+    fn forget_session(&mut self, key: SessionKey, born: u64);
 }
 
 /// Names a flow.
@@ -84,7 +139,7 @@ pub(crate) enum Key {
 impl Key {
     fn of(header: &Header) -> Self {
         if header.layer == Seen::Tls as u8 {
-            Self::Session(sessions::session_key(header))
+            Self::Session(session_key(header))
         } else {
             Self::Socket(header.sock)
         }
@@ -100,7 +155,9 @@ pub(crate) struct Feed {
     /// Listening ports by network namespace.
     listeners: HashMap<u32, HashSet<u16>>,
     processes: Processes,
-    next_number: u64,
+    /// The latest connection's.
+    number: u64,
+    step: u64,
     pub(crate) ledger: Ledger,
 }
 
@@ -195,21 +252,27 @@ impl<'a> Output<'a> {
 }
 
 impl Feed {
-    pub(crate) fn new() -> Self {
+    /// One of `of` that work side by side, counted from 0: connections are numbered in turn, so that
+    /// no two of them have the same number.
+    pub(crate) fn new(number: u64, of: u64) -> Self {
         Self {
             flows: HashMap::new(),
             touched: HashSet::new(),
             sessions: Sessions::default(),
             listeners: HashMap::new(),
             processes: Processes::default(),
-            next_number: 0,
+            number,
+            step: of,
             ledger: Ledger::default(),
         }
     }
 
-    /// It is known what a process is made of.
-    pub(crate) fn understand(&mut self, tgid: u32, tasks: Tasks) {
-        self.processes.understand(tgid, Some(tasks));
+    /// A process has a name, and is made of `tasks` where its parent's are known.
+    pub(crate) fn introduce_process(&mut self, tgid: u32, name: [u8; 16], tasks: Option<Tasks>) {
+        if tasks.is_some() {
+            self.processes.understand(tgid, tasks);
+        }
+        self.processes.name(tgid, name);
     }
 
     /// Takes an event.
@@ -357,8 +420,8 @@ impl Feed {
 
     /// Introduces a connection to the engine, with its first bytes.
     fn open(&mut self, header: &Header, moving: usize, time: Nanos, out: &mut Output<'_>) -> Open {
-        self.next_number += 1;
-        let number = self.next_number;
+        self.number += self.step;
+        let number = self.number;
         let flow = self.flow(header);
         let flow = flow.map(|flow| (flow.tuple, flow.names.clone(), flow.start));
         let (tuple, names, start) = flow.unwrap_or((Tuple::default(), None, Start::Middle));
@@ -425,7 +488,7 @@ impl Feed {
     }
 
     /// Tells the kernel side what is wanted from now on.
-    pub(crate) fn wish(&mut self, kernel: &mut Tables, engine: &Engine) {
+    pub(crate) fn wish(&mut self, kernel: &mut dyn Maps, engine: &Engine) {
         for key in self.touched.drain() {
             let Some(flow) = self.flows.get_mut(&key) else {
                 continue;

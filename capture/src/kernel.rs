@@ -17,7 +17,7 @@ use wirespan_capture_abi::{
 use crate::Error;
 use crate::btf::Btf;
 use crate::executables::{ExecutablePattern, Executables};
-use crate::feed::Known;
+use crate::feed::{Known, Maps};
 use crate::hooks::{self, HookSet, Link, Omitted, Place};
 use crate::multi::Multi;
 use crate::offsets;
@@ -123,20 +123,20 @@ pub(crate) struct Kernel {
     links: Vec<Link>,
     pub(crate) ring: RingBuf<MapData>,
     pub(crate) tables: Tables,
+    go_programs: HashMap<MapData, u32, u32>,
+    counters: PerCpuArray<MapData, u64>,
     ring_bytes: u32,
     settings: Settings,
     filters: Filters,
     executables: Executables,
 }
 
-/// The maps that are read and written while events flow.
+/// The maps of connections, which are read and written while events flow.
 pub(crate) struct Tables {
     connections: HashMap<MapData, u64, Plain<Connection>>,
     wishes: HashMap<MapData, u64, Plain<Wish>>,
     sessions: HashMap<MapData, Plain<SessionKey>, Plain<Session>>,
     session_wishes: HashMap<MapData, Plain<SessionKey>, Plain<Wish>>,
-    go_programs: HashMap<MapData, u32, u32>,
-    counters: PerCpuArray<MapData, u64>,
 }
 
 impl Kernel {
@@ -152,21 +152,15 @@ impl Kernel {
             .load(OBJECT)?;
         let multi = Multi::new(&ebpf);
         let ring = take(&mut ebpf, "EVENTS")?;
-        let tables = Tables {
-            connections: take(&mut ebpf, "CONNECTIONS")?,
-            wishes: take(&mut ebpf, "WISHES")?,
-            sessions: take(&mut ebpf, "SESSIONS")?,
-            session_wishes: take(&mut ebpf, "SESSION_WISHES")?,
+        let mut kernel = Self {
+            tables: Tables::of(&ebpf)?,
             go_programs: take(&mut ebpf, "GO_PROGRAMS")?,
             counters: take(&mut ebpf, "COUNTERS")?,
-        };
-        let mut kernel = Self {
             ebpf,
             multi,
             cookies: None,
             links: Vec::new(),
             ring,
-            tables,
             ring_bytes,
             settings: Settings {
                 own_tgid: std::process::id(),
@@ -418,8 +412,43 @@ impl Kernel {
     /// What was not delivered so far.
     pub(crate) fn losses(&self) -> Losses {
         Losses {
+            ring_full_events: self.counter(Counter::RingFullEvents),
+            ring_full_bytes: self.counter(Counter::RingFullBytes),
+            share_events: self.counter(Counter::ShareEvents),
+            share_bytes: self.counter(Counter::ShareBytes),
+            call_share_bytes: self.counter(Counter::CallShareBytes),
+            window_bytes: self.counter(Counter::WindowBytes),
+            unwanted_bytes: self.counter(Counter::UnwantedBytes),
+            not_user_memory_bytes: self.counter(Counter::NotUserMemoryBytes),
+            map_full: self.counter(Counter::MapFull),
+            filtered: self.counter(Counter::Filtered),
             passed_over: self.passed_over(),
-            ..self.tables.losses()
+        }
+    }
+
+    fn counter(&self, counter: Counter) -> u64 {
+        let values = self.counters.get(&(counter as u32), 0);
+        values.map_or(0, |values| values.iter().sum())
+    }
+
+    /// Another way to the maps of connections.
+    pub(crate) fn more_tables(&self) -> Result<Tables, Error> {
+        Tables::of(&self.ebpf)
+    }
+
+    /// Tells the kernel side where a process of Go has the numbers of its goroutines, `Some(None)`
+    /// where that is not known; `None` of any other. Returns whether it took it.
+    pub(crate) fn set_goroutines(&mut self, tgid: u32, goid: Option<Option<u16>>) -> bool {
+        match goid {
+            Some(at) => {
+                let at = at.map_or(0, u32::from);
+                self.go_programs.insert(tgid, at, 0).is_ok()
+            }
+            None => {
+                // What is not there need not be removed.
+                let _ = self.go_programs.remove(&tgid);
+                true
+            }
         }
     }
 
@@ -450,9 +479,32 @@ impl Known for Tables {
 }
 
 impl Tables {
-    /// Forgets a TLS session of which the kernel side does not see the end, unless another one has
-    /// its place.
-    pub(crate) fn forget_session(&mut self, key: SessionKey, born: u64) {
+    fn of(ebpf: &Ebpf) -> Result<Self, Error> {
+        Ok(Self {
+            connections: another(ebpf, "CONNECTIONS")?,
+            wishes: another(ebpf, "WISHES")?,
+            sessions: another(ebpf, "SESSIONS")?,
+            session_wishes: another(ebpf, "SESSION_WISHES")?,
+        })
+    }
+}
+
+impl Maps for Tables {
+    fn wish(&mut self, sock: u64, wish: Wish) {
+        let _ = self.wishes.insert(sock, Plain(wish), 0);
+    }
+
+    fn wish_session(&mut self, key: SessionKey, wish: Wish) {
+        let _ = self.session_wishes.insert(Plain(key), Plain(wish), 0);
+    }
+
+    fn forget(&mut self, sock: u64) {
+        // What is not there need not be removed.
+        let _ = self.connections.remove(&sock);
+        let _ = self.wishes.remove(&sock);
+    }
+
+    fn forget_session(&mut self, key: SessionKey, born: u64) {
         if self
             .session(key)
             .is_some_and(|session| session.born == born)
@@ -460,63 +512,6 @@ impl Tables {
             let _ = self.sessions.remove(&Plain(key));
             let _ = self.session_wishes.remove(&Plain(key));
         }
-    }
-
-    /// As [`Tables::wish`], of a TLS session.
-    pub(crate) fn wish_session(&mut self, key: SessionKey, wish: Wish) {
-        let _ = self.session_wishes.insert(Plain(key), Plain(wish), 0);
-    }
-
-    /// Tells the kernel side where a process of Go has the numbers of its goroutines, `Some(None)`
-    /// where that is not known; `None` of any other. Returns whether it took it.
-    pub(crate) fn set_goroutines(&mut self, tgid: u32, goid: Option<Option<u16>>) -> bool {
-        match goid {
-            Some(at) => {
-                let at = at.map_or(0, u32::from);
-                self.go_programs.insert(tgid, at, 0).is_ok()
-            }
-            None => {
-                // What is not there need not be removed.
-                let _ = self.go_programs.remove(&tgid);
-                true
-            }
-        }
-    }
-
-    /// Forgets a connection of which the kernel side does not see the end.
-    pub(crate) fn forget(&mut self, sock: u64) {
-        // What is not there need not be removed.
-        let _ = self.connections.remove(&sock);
-        let _ = self.wishes.remove(&sock);
-    }
-
-    /// Tells the kernel side what is wanted of a connection.
-    ///
-    /// A wish that cannot be stored costs copies, or known gaps, and is not an error.
-    pub(crate) fn wish(&mut self, sock: u64, wish: Wish) {
-        let _ = self.wishes.insert(sock, Plain(wish), 0);
-    }
-
-    /// What was not delivered so far, as the programs tell.
-    fn losses(&self) -> Losses {
-        Losses {
-            ring_full_events: self.counter(Counter::RingFullEvents),
-            ring_full_bytes: self.counter(Counter::RingFullBytes),
-            share_events: self.counter(Counter::ShareEvents),
-            share_bytes: self.counter(Counter::ShareBytes),
-            call_share_bytes: self.counter(Counter::CallShareBytes),
-            window_bytes: self.counter(Counter::WindowBytes),
-            unwanted_bytes: self.counter(Counter::UnwantedBytes),
-            not_user_memory_bytes: self.counter(Counter::NotUserMemoryBytes),
-            map_full: self.counter(Counter::MapFull),
-            filtered: self.counter(Counter::Filtered),
-            passed_over: 0,
-        }
-    }
-
-    fn counter(&self, counter: Counter) -> u64 {
-        let values = self.counters.get(&(counter as u32), 0);
-        values.map_or(0, |values| values.iter().sum())
     }
 }
 
@@ -537,6 +532,22 @@ fn take<T: TryFrom<Map, Error = MapError>>(
     let map = ebpf.take_map(name);
     let map = map.ok_or_else(|| Error::Missing(format!("map {name}")))?;
     T::try_from(map).map_err(map_error(name))
+}
+
+/// A map of the object, once more.
+fn another<T: TryFrom<Map, Error = MapError>>(ebpf: &Ebpf, name: &'static str) -> Result<T, Error> {
+    let missing = || Error::Missing(format!("map {name}"));
+    let data = match ebpf.map(name).ok_or_else(missing)? {
+        Map::HashMap(data) | Map::LruHashMap(data) => data,
+        _ => return Err(missing()),
+    };
+    let fd = data
+        .fd()
+        .as_fd()
+        .try_clone_to_owned()
+        .map_err(Error::Wait)?;
+    let data = MapData::from_fd(fd).and_then(Map::from_map_data);
+    data.and_then(T::try_from).map_err(map_error(name))
 }
 
 fn map_error(map: &'static str) -> impl FnOnce(MapError) -> Error {

@@ -1,19 +1,23 @@
 //! Live capture from load to detach: reads events, feeds the engine, lets time pass.
 
+use std::num::NonZeroU16;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
+use aya::maps::{MapData, RingBuf};
 use wirespan_engine::api::Policy;
-use wirespan_engine::{Closed, Config, Engine, Nanos, Registry, Sink, Stats};
+use wirespan_engine::{Closed, Config, Nanos, Registry, Sink, Stats};
 
 use crate::Error;
 use crate::clock::Clock;
-use crate::event::{self, What};
-use crate::feed::{Feed, Ledger, Output};
+use crate::event::{self, Event, What};
+use crate::feed::{Learns, Ledger};
 use crate::hooks::HookSet;
 use crate::kernel::{Filters, Kernel, Losses};
 use crate::memory;
+use crate::shard::{Listeners, Shard};
+use crate::spread::{Spread, WorkerLoad};
 use crate::tap::Tap;
 use crate::tls::Probes;
 use crate::wait::{Waiter, is_readable};
@@ -33,6 +37,9 @@ pub struct Options {
     pub registry: Arc<Registry>,
     /// Bounds and policies.
     pub engine: Config,
+    /// Threads with an engine each, over which connections are spread. With one, whoever calls
+    /// [`Live::poll`] does its work, and there is no thread.
+    pub workers: NonZeroU16,
 }
 
 /// How long a hole may wait while capturing live: events come out of order by microseconds, and
@@ -62,8 +69,9 @@ const BATCH: usize = 4_096;
 pub struct Live {
     kernel: Kernel,
     hooks: HookSet,
-    feed: Feed,
-    engine: Engine,
+    work: Work,
+    /// What was made of events before anybody worked on them.
+    read: Ledger,
     probes: Option<Probes>,
     clock: Clock,
     waiter: Waiter,
@@ -77,6 +85,48 @@ pub struct Live {
     filtered: u64,
 }
 
+/// Who works on events.
+enum Work {
+    /// Whoever reads them.
+    Here(Box<Shard>),
+    /// Threads.
+    There(Box<Spread>),
+}
+
+impl Work {
+    fn start(kernel: &Kernel, options: &Options) -> Result<Self, Error> {
+        let mut config = options.engine.clone();
+        config.hole_wait = HOLE_WAIT;
+        let workers = options.workers.get();
+        let shard = |number| {
+            let tables = Box::new(kernel.more_tables()?);
+            let (registry, config) = (&options.registry, config.clone());
+            Ok(Shard::new(registry, config, tables, (number, workers)))
+        };
+        if workers == 1 {
+            return Ok(Self::Here(Box::new(shard(0)?)));
+        }
+        let shards = (0..workers).map(shard).collect::<Result<_, Error>>()?;
+        let spread = Spread::start(shards).map_err(Error::Wait)?;
+        Ok(Self::There(Box::new(spread)))
+    }
+
+    fn learner(&mut self) -> &mut dyn Learns {
+        match self {
+            Self::Here(shard) => &mut shard.feed,
+            Self::There(spread) => spread.learner(),
+        }
+    }
+
+    /// Does something with each shard. What they have told may be under way.
+    fn each(&self, mut act: impl FnMut(&Shard)) {
+        match self {
+            Self::Here(shard) => act(shard),
+            Self::There(spread) => spread.shards().for_each(|shard| act(&shard)),
+        }
+    }
+}
+
 /// What came of it at last. Dropping it detaches everything, which may take seconds.
 pub struct Finished {
     /// The engine's counters.
@@ -86,6 +136,14 @@ pub struct Finished {
     /// What the kernel side did not deliver.
     pub losses: Losses,
     live: Live,
+}
+
+impl Finished {
+    /// What the workers did, if there were any.
+    #[must_use]
+    pub fn workers(&self) -> Vec<WorkerLoad> {
+        self.live.workers()
+    }
 }
 
 impl Drop for Finished {
@@ -102,22 +160,20 @@ impl Live {
     /// [`Error`] says what this kernel, or these rights, do not allow.
     pub fn start(options: Options) -> Result<Self, Error> {
         let mut kernel = Kernel::load(&options.filters, options.ring_bytes)?;
+        let mut work = Work::start(&kernel, &options)?;
         let hooks = kernel.attach(&options.hooks)?;
         let waiter = Waiter::new(&kernel.ring).map_err(Error::Wait)?;
-        let mut config = options.engine;
-        config.hole_wait = HOLE_WAIT;
-        let mut feed = Feed::new();
         let probes = match options.tls {
-            true => Some(Probes::start(&mut kernel, &mut feed)?),
+            true => Some(Probes::start(&mut kernel, work.learner())?),
             false => None,
         };
         memory::give_back();
         Ok(Self {
             kernel,
             hooks,
-            feed,
+            work,
+            read: Ledger::default(),
             probes,
-            engine: Engine::new(options.registry, config),
             clock: Clock::new(),
             waiter,
             sleep: BUSY_SLEEP,
@@ -148,9 +204,20 @@ impl Live {
         self.clock.wall(Clock::monotonic())
     }
 
+    /// The time up to which everything that was seen has been told, by the same clock. Workers may have
+    /// something under way; without any, it is now.
+    #[must_use]
+    pub fn told_until(&self) -> Nanos {
+        let under_way = match &self.work {
+            Work::Here(_) => None,
+            Work::There(spread) => spread.under_way(),
+        };
+        under_way.unwrap_or_else(|| self.now())
+    }
+
     /// Waits a moment for events and feeds them to the engine; returns after a bounded number of
     /// events or a few milliseconds. What the engine finds goes to `sink`; `tap` hears what it is
-    /// told.
+    /// told. With several workers both hear of events a little later, in the same order.
     ///
     /// # Errors
     ///
@@ -160,33 +227,53 @@ impl Live {
         self.waiter.wait(self.sleep).map_err(Error::Wait)?;
         let read = self.read(sink, tap);
         self.sleep = match read {
-            0 => (self.sleep * 2).min(IDLE_SLEEP.max(self.pause)),
-            BATCH => Duration::ZERO,
-            _ => BUSY_SLEEP.max(self.pause),
+            Read::Nothing => (self.sleep * 2).min(IDLE_SLEEP.max(self.pause)),
+            Read::All => BUSY_SLEEP.max(self.pause),
+            Read::Some => Duration::ZERO,
         };
-        self.feed.wish(&mut self.kernel.tables, &self.engine);
         let now = Clock::monotonic();
         if let Some(probes) = &mut self.probes {
-            probes.poll(&mut self.kernel, &mut self.feed);
+            probes.poll(&mut self.kernel, self.work.learner());
         }
         if now.saturating_sub(self.last_tick) >= TICK {
             self.last_tick = now;
             self.clock.adjust();
-            let mut out = Output::new(&mut self.engine, sink, tap, &self.clock);
-            self.feed.release_late(now, &mut out);
-            let wall = self.clock.wall(now);
-            self.engine.tick(wall, sink);
+            self.tick(now, sink, tap);
             if now.saturating_sub(self.last_look) >= LOOK {
                 self.last_look = now;
                 self.kernel.follow_executables()?;
             }
-            if now.saturating_sub(self.last_sweep) >= SWEEP {
-                self.last_sweep = now;
-                let mut out = Output::new(&mut self.engine, sink, tap, &self.clock);
-                self.feed.sweep(&mut self.kernel.tables, now, &mut out);
+        }
+        if let Work::There(spread) = &mut self.work {
+            spread.give(&self.clock, tap.hears_streams());
+            if spread.under_way().is_some() {
+                self.sleep = self.sleep.min(BUSY_SLEEP.max(self.pause));
             }
         }
         Ok(())
+    }
+
+    /// Lets time pass.
+    fn tick(&mut self, now: u64, sink: &mut dyn Sink, tap: &mut dyn Tap) {
+        let sweeps = now.saturating_sub(self.last_sweep) >= SWEEP;
+        if sweeps {
+            self.last_sweep = now;
+        }
+        let clock = &self.clock;
+        match &mut self.work {
+            Work::Here(shard) => {
+                shard.tick(now, Listeners { sink, tap, clock });
+                if sweeps {
+                    shard.sweep(now, Listeners { sink, tap, clock });
+                }
+            }
+            Work::There(spread) => {
+                spread.tick(now);
+                if sweeps {
+                    spread.sweep(now);
+                }
+            }
+        }
     }
 
     /// Replaces the filters while it observes. What the old and the new ones let through is not
@@ -205,9 +292,16 @@ impl Live {
     ) -> Result<(), Error> {
         let now = Clock::monotonic();
         self.kernel.set_filters(filters)?;
-        let mut out = Output::new(&mut self.engine, sink, tap, &self.clock);
-        let tables = &mut self.kernel.tables;
-        self.feed.meet_anew(tables, self.filtered, now, &mut out);
+        let (since, clock) = (self.filtered, &self.clock);
+        match &mut self.work {
+            Work::Here(shard) => shard.meet_anew(since, now, Listeners { sink, tap, clock }),
+            Work::There(spread) => {
+                spread.meet_anew(since, now);
+                spread.give(clock, tap.hears_streams());
+                // What is said from here on is said by connections that are met anew.
+                spread.settle(sink, tap);
+            }
+        }
         self.filtered = now;
         Ok(())
     }
@@ -226,7 +320,14 @@ impl Live {
 
     /// Lets other text out of parsers from now on.
     pub fn set_policy(&mut self, policy: Policy) {
-        self.engine.set_policy(policy);
+        match &mut self.work {
+            Work::Here(shard) => shard.engine.set_policy(policy),
+            Work::There(spread) => {
+                let each =
+                    |mut shard: MutexGuard<'_, Shard>| shard.engine.set_policy(policy.clone());
+                spread.shards().for_each(each);
+            }
+        }
     }
 
     /// Lets events wait for this long, unless the buffer fills: fewer looks at it cost less. What is read later
@@ -243,12 +344,19 @@ impl Live {
         }
         self.drain(sink, tap);
         let now = self.now();
-        let mut out = Output::new(&mut self.engine, sink, tap, &self.clock);
-        self.feed.finish(now, &mut out);
-        self.engine.finish(now, sink);
+        let clock = &self.clock;
+        match &mut self.work {
+            Work::Here(shard) => shard.finish(now, Listeners { sink, tap, clock }),
+            Work::There(spread) => {
+                spread.settle(sink, tap);
+                spread.finish(now);
+                spread.give(clock, tap.hears_streams());
+                spread.settle(sink, tap);
+            }
+        }
         Finished {
-            stats: self.engine.stats().clone(),
-            ledger: self.feed.ledger,
+            stats: self.stats(),
+            ledger: self.ledger(),
             losses: self.kernel.losses(),
             live: self,
         }
@@ -260,7 +368,7 @@ impl Live {
         let mut patient_until = Instant::now() + DRAIN;
         // More than once around is what comes meanwhile.
         for _ in 0..=2 * self.kernel.ring_bytes() as usize / BATCH {
-            if self.read(sink, tap) > 0 {
+            if self.read(sink, tap) != Read::Nothing {
                 patient_until = Instant::now() + DRAIN;
                 continue;
             }
@@ -272,7 +380,7 @@ impl Live {
             }
             std::thread::sleep(BUSY_SLEEP);
         }
-        self.feed.ledger.cut_short = true;
+        self.read.cut_short = true;
     }
 
     fn detach(&mut self) {
@@ -280,26 +388,45 @@ impl Live {
         self.kernel.detach();
     }
 
-    /// Introduces the connections that are open to a tap that joins them now.
-    pub fn introduce_to(&self, tap: &mut dyn Tap) {
-        self.feed.introduce_to(tap, self.now());
+    /// Introduces the connections that are open to a tap that joins them now: it is `new`, and hears
+    /// with `tap` of all that comes. What is under way is told to those who heard of it so far.
+    pub fn introduce_to(&mut self, new: &mut dyn Tap, sink: &mut dyn Sink, tap: &mut dyn Tap) {
+        if let Work::There(spread) = &mut self.work {
+            spread.settle(sink, tap);
+        }
+        let now = self.now();
+        self.work.each(|shard| shard.feed.introduce_to(new, now));
     }
 
-    /// The connections that the engine has open, as they stand.
-    pub fn connections(&self) -> impl Iterator<Item = Closed<'_>> {
-        self.engine.connections()
+    /// Tells of each connection that is open, as it stands.
+    pub fn connections(&self, mut tell: impl FnMut(&Closed<'_>)) {
+        let mut tell = |shard: &Shard| shard.engine.connections().for_each(|of| tell(&of));
+        self.work.each(&mut tell);
+    }
+
+    /// How the workers are getting on; nothing where there are none.
+    #[must_use]
+    pub fn workers(&self) -> Vec<WorkerLoad> {
+        match &self.work {
+            Work::Here(_) => Vec::new(),
+            Work::There(spread) => spread.loads(),
+        }
     }
 
     /// What was made of events so far.
     #[must_use]
-    pub const fn ledger(&self) -> &Ledger {
-        &self.feed.ledger
+    pub fn ledger(&self) -> Ledger {
+        let mut ledger = self.read;
+        self.work.each(|shard| ledger.merge(&shard.feed.ledger));
+        ledger
     }
 
-    /// What the engine made of it so far.
+    /// What the engines made of it so far.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.engine.stats()
+        let mut stats = Stats::default();
+        self.work.each(|shard| stats.merge(&shard.engine.stats()));
+        stats
     }
 
     /// What the kernel side did not deliver so far.
@@ -307,23 +434,66 @@ impl Live {
         self.kernel.losses()
     }
 
-    fn read(&mut self, sink: &mut dyn Sink, tap: &mut dyn Tap) -> usize {
-        let mut out = Output::new(&mut self.engine, sink, tap, &self.clock);
-        let Kernel { ring, tables, .. } = &mut self.kernel;
-        for n in 0..BATCH {
-            let Some(record) = ring.next() else {
-                return n;
-            };
-            self.feed.ledger.events += 1;
-            let Some(event) = event::read(&record) else {
-                self.feed.ledger.unreadable_events += 1;
-                continue;
-            };
-            if let (What::Mapped, Some(probes)) = (&event.what, &self.probes) {
-                probes.noticed(event.header.tgid);
+    /// Reads events, a bounded number of them, and works on them or has them worked on.
+    fn read(&mut self, sink: &mut dyn Sink, tap: &mut dyn Tap) -> Read {
+        let clock = &self.clock;
+        match &mut self.work {
+            Work::Here(shard) => {
+                let (feed, tables, mut out) = shard.parts(Listeners { sink, tap, clock });
+                let taken = |event: &Event<'_>, _: &[u8]| {
+                    feed.event(event, tables, &mut out);
+                    false
+                };
+                let read = take(&mut self.kernel.ring, &mut self.read, &self.probes, taken);
+                shard.wish();
+                read
             }
-            self.feed.event(&event, tables, &mut out);
+            Work::There(spread) => {
+                spread.make_room(sink, tap);
+                let Kernel { ring, tables, .. } = &mut self.kernel;
+                let read = take(ring, &mut self.read, &self.probes, |event, record| {
+                    spread.event(event, record, tables);
+                    spread.is_full()
+                });
+                spread.give(clock, tap.hears_streams());
+                read
+            }
         }
-        BATCH
     }
+}
+
+/// How much of what was in the buffer was read.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Read {
+    Nothing,
+    /// There may be more.
+    Some,
+    All,
+}
+
+/// Gives events to `taken`, with the records that they were read from, until it says that these were
+/// enough.
+fn take(
+    ring: &mut RingBuf<MapData>,
+    ledger: &mut Ledger,
+    probes: &Option<Probes>,
+    mut taken: impl FnMut(&Event<'_>, &[u8]) -> bool,
+) -> Read {
+    for n in 0..BATCH {
+        let Some(record) = ring.next() else {
+            return if n == 0 { Read::Nothing } else { Read::All };
+        };
+        ledger.events += 1;
+        let Some(event) = event::read(&record) else {
+            ledger.unreadable_events += 1;
+            continue;
+        };
+        if let (What::Mapped, Some(probes)) = (&event.what, probes) {
+            probes.noticed(event.header.tgid);
+        }
+        if taken(&event, &record) {
+            break;
+        }
+    }
+    Read::Some
 }

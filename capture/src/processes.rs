@@ -26,9 +26,14 @@ pub(crate) enum Tasks {
 
 impl Processes {
     pub(crate) fn introduce(&mut self, tgid: u32, name: [u8; 16]) {
-        if !self.tasks.contains_key(&tgid) {
-            self.inherit(tgid);
+        if let Some(tasks) = self.inherited(tgid) {
+            self.understand(tgid, Some(tasks));
         }
+        self.name(tgid, name);
+    }
+
+    /// A process has this name.
+    pub(crate) fn name(&mut self, tgid: u32, name: [u8; 16]) {
         if self.known.len() >= MOST {
             self.known.clear();
         }
@@ -40,15 +45,17 @@ impl Processes {
         self.known.remove(&tgid);
     }
 
-    /// A process that was forked, and runs what its parent does, is made of threads if that is. Nobody
-    /// tells that a process forks.
-    fn inherit(&mut self, tgid: u32) {
-        let parent = parent(tgid).filter(|parent| self.tasks.get(parent) == Some(&Tasks::Threads));
-        if parent
-            .is_some_and(|parent| program(parent).is_some() && program(parent) == program(tgid))
-        {
-            self.understand(tgid, Some(Tasks::Threads));
+    /// What a process is made of that nobody has looked at: one that was forked, and runs what its
+    /// parent does, is made of threads if that is. Nobody tells that a process forks.
+    pub(crate) fn inherited(&self, tgid: u32) -> Option<Tasks> {
+        if self.tasks.contains_key(&tgid) {
+            return None;
         }
+        let parent = parent(tgid)?;
+        let is_of_threads = self.tasks.get(&parent) == Some(&Tasks::Threads);
+        let runs_the_same =
+            || program(parent).is_some_and(|runs| program(tgid).as_ref() == Some(&runs));
+        (is_of_threads && runs_the_same()).then_some(Tasks::Threads)
     }
 
     /// What a process is made of; `None` where that is not known, or not any more.

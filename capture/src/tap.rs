@@ -11,6 +11,12 @@ use wirespan_engine::{
 /// but the engine may have closed it before on its own account: calls go on until the source is
 /// done with it. An id is never used again. That time passes is not told.
 pub trait Tap {
+    /// Whether it hears of streams; otherwise only of connections: that they open and close, and
+    /// which processes use them.
+    fn hears_streams(&self) -> bool {
+        true
+    }
+
     /// A connection is introduced.
     fn open(&mut self, id: ConnectionId, opening: &Opening, time: Nanos);
     /// Another process uses the observed socket now.
@@ -37,6 +43,10 @@ pub trait Tap {
 
 /// Nobody hears.
 impl Tap for () {
+    fn hears_streams(&self) -> bool {
+        false
+    }
+
     fn open(&mut self, _: ConnectionId, _: &Opening, _: Nanos) {}
     fn set_process(&mut self, _: ConnectionId, _: Process, _: Nanos) {}
     fn set_task(&mut self, _: ConnectionId, _: Option<Task>, _: Nanos) {}

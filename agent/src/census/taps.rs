@@ -22,6 +22,12 @@ impl Taps<'_> {
 }
 
 impl Tap for Taps<'_> {
+    fn hears_streams(&self) -> bool {
+        self.other
+            .as_ref()
+            .is_some_and(|other| other.hears_streams())
+    }
+
     fn open(&mut self, id: ConnectionId, opening: &Opening, time: Nanos) {
         self.census.open(id, opening, time);
         self.record(|other| other.open(id, opening, time));

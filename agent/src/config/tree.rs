@@ -97,6 +97,11 @@ pub(crate) struct Observe {
     /// Size of the buffer between kernel and program in MiB: a power of two, at most 1024.
     #[schemars(range(min = 1, max = 1024), extend("x-flag" = "buffer"))]
     pub(crate) buffer: u32,
+    /// Threads over which connections are spread, at most 64; with 1 there is no thread but the one that
+    /// reads events. Otherwise one for each four processors, 1 to 4.
+    #[serde(deserialize_with = "values::workers")]
+    #[schemars(range(min = 1, max = 64), extend("x-flag" = "workers"))]
+    pub(crate) workers: Option<u16>,
 }
 
 impl Default for Observe {
@@ -114,6 +119,7 @@ impl Default for Observe {
             tls: true,
             hooks: None,
             buffer: crate::cli::BUFFER,
+            workers: None,
         }
     }
 }

@@ -14,6 +14,7 @@ use wirespan_export::semconv::Route;
 
 use crate::filter::{Network, trace_prefix};
 use crate::units::Duration;
+use crate::workers;
 
 /// A text that may be written as a number or as true and false, as YAML reads `404`.
 #[derive(Clone, Debug, JsonSchema, Serialize)]
@@ -222,5 +223,17 @@ pub(crate) fn call_bytes<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::E
             let found = Unexpected::Unsigned(bytes.into());
             Err(D::Error::invalid_value(found, &"at most 65536 bytes"))
         }
+    }
+}
+
+/// How many workers there can be.
+pub(crate) fn workers<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u16>, D::Error> {
+    let number = Option::<u16>::deserialize(from)?;
+    match number {
+        Some(number) if !(1..=workers::MOST).contains(&number) => {
+            let found = Unexpected::Unsigned(number.into());
+            Err(D::Error::invalid_value(found, &"a number from 1 to 64"))
+        }
+        number => Ok(number),
     }
 }

@@ -3,6 +3,7 @@
 mod blocks;
 mod record;
 
+use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -22,6 +23,7 @@ use crate::filter::Filter;
 use crate::pipeline::Format;
 use crate::signals::Signals;
 use crate::terminal::{Terminal, write_stdout};
+use crate::workers;
 pub(crate) use record::Tape;
 use record::{Place, Recorder};
 
@@ -128,6 +130,7 @@ pub(crate) fn options(
         ring_bytes: observe.buffer << 20,
         registry: Arc::clone(registry),
         engine,
+        workers: workers::number(observe.workers),
     }
 }
 
@@ -146,6 +149,7 @@ pub(crate) fn options_for(
         ring_bytes: BUFFER << 20,
         registry: Arc::clone(registry),
         engine: Config::default(),
+        workers: NonZeroU16::MIN,
     }
 }
 
@@ -234,7 +238,7 @@ impl<'a> Tail<'a> {
         until: Option<Instant>,
     ) -> Result<(), Exit> {
         while !stop.load(Ordering::Relaxed) && until.is_none_or(|until| Instant::now() < until) {
-            self.collector.at(live.now());
+            self.collector.at(live.told_until());
             let mut taps = Taps {
                 census: &mut self.census,
                 other: self.recorder.as_mut().map(Recorder::tap),

@@ -41,6 +41,7 @@ use crate::filter::Filter;
 use crate::live;
 use crate::terminal::Terminal;
 use crate::top::Watched;
+use crate::workers;
 pub(crate) use ask::{default_socket, get, status};
 use control::{Control, Order, Orders};
 use desk::Desk;
@@ -145,6 +146,7 @@ impl Plan {
             ring_bytes: observe.buffer << 20,
             registry: Arc::clone(registry),
             engine,
+            workers: workers::number(observe.workers),
         }
     }
 }
@@ -414,15 +416,16 @@ impl Agent {
             }
             systemd.alive(Instant::now());
             self.look_at_recording(Instant::now());
-            self.recorder.release(Some(live.now()));
+            self.recorder.release(Some(live.told_until()));
             if Instant::now() >= next_look {
                 next_look = Instant::now() + LOOK;
                 self.metrics.expire(live.now());
                 self.govern(&mut looked, &mut live);
                 self.status.set(Vitals {
-                    ledger: *live.ledger(),
+                    ledger: live.ledger(),
                     losses: live.losses(),
                     stats: live.stats(),
+                    workers: live.workers(),
                     spans: self.recorder.observer.span_counts(),
                     level: self.governor.level(),
                     records: self.recorder.written(),
@@ -440,6 +443,7 @@ impl Agent {
             ledger: finished.ledger,
             losses: finished.losses,
             stats: finished.stats.clone(),
+            workers: finished.workers(),
             spans: self.recorder.observer.span_counts(),
             level: self.governor.level(),
             records: self.recorder.written(),
@@ -471,7 +475,10 @@ impl Agent {
                 let body = match self.recording {
                     Some(_) => None,
                     None => {
-                        let (recording, body) = Recording::start(wanted, live);
+                        let mut census = self.recorder.census.clone();
+                        let (recording, body) = Recording::start(wanted, |tape| {
+                            live.introduce_to(tape, &mut self.recorder, &mut census);
+                        });
                         self.recording = Some(recording);
                         Some(body)
                     }
@@ -484,7 +491,9 @@ impl Agent {
                 let _ = told.send(watched.picture(&self.asked.routes, lost));
             }
             Order::Connections(told) => {
-                let _ = told.send(live.connections().map(|of| connection(&of)).collect());
+                let mut connections = Vec::new();
+                live.connections(|of| connections.push(connection(of)));
+                let _ = told.send(connections);
             }
         }
     }

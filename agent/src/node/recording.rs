@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
-use wirespan_capture::{Live, Tap};
+use wirespan_capture::Tap;
 use wirespan_telemetry::{Fed, Feeder, Flow, flow};
 
 use crate::live::Tape;
@@ -53,14 +53,14 @@ pub(super) struct Recording {
 }
 
 impl Recording {
-    /// Begins one, with the connections that are open; the body that it becomes.
-    pub(super) fn start(wanted: Wanted, live: &Live) -> (Self, Flow) {
+    /// Begins one; `introduce` tells it of the connections that are open. And the body that it becomes.
+    pub(super) fn start(wanted: Wanted, introduce: impl FnOnce(&mut dyn Tap)) -> (Self, Flow) {
         let (feeder, body) = flow(WAITING);
         let mut tape = Tape::new(Bounded {
             feeder,
             left: wanted.bytes,
         });
-        live.introduce_to(&mut tape);
+        introduce(&mut tape);
         let until = Instant::now() + wanted.time();
         (Self { tape, until }, body)
     }

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use wirespan_capture::{HookSet, Ledger, Losses};
+use wirespan_capture::{HookSet, Ledger, Losses, WorkerLoad};
 use wirespan_engine::{Nanos, Stats};
 use wirespan_export::honesty;
 use wirespan_export::metrics::{Metrics, Reading, Snapshot};
@@ -41,6 +41,8 @@ pub(super) struct Vitals {
     pub(super) ledger: Ledger,
     pub(super) losses: Losses,
     pub(super) stats: Stats,
+    /// Of each worker, where there are several.
+    pub(super) workers: Vec<WorkerLoad>,
     pub(super) spans: spans::Counts,
     pub(super) level: Level,
     /// Records written to a file, dropped, and failed.
@@ -111,6 +113,9 @@ impl Source for Status {
         let snapshot = self.metrics.snapshot();
         let mut readings = Vec::from(capture(&vitals.ledger, &vitals.losses));
         readings.extend(engine(&vitals.stats));
+        if !vitals.workers.is_empty() {
+            readings.extend(workers(&vitals.workers));
+        }
         readings.extend(series(&snapshot, self.metrics.held()));
         if let Some(Exports { queue, counts, .. }) = self.exports.get() {
             readings.extend(exports(queue, counts, &vitals.spans));
@@ -236,6 +241,50 @@ fn engine(stats: &Stats) -> Vec<Reading> {
         bytes
             .with(REASON, "not_captured", honesty::lost_bytes(stats) as f64)
             .with(REASON, "not_parsed", honesty::unparsed_bytes(stats) as f64),
+    ]
+}
+
+/// What each worker does. What waits for it is bounded; the rest waits in the kernel's buffer.
+fn workers(workers: &[WorkerLoad]) -> [Reading; 4] {
+    let each = |reading: Reading, figure: fn(&WorkerLoad) -> u64| {
+        let workers = workers.iter().enumerate();
+        workers.fold(reading, |reading, (number, load)| {
+            reading.with("wirespan.worker", number.to_string(), figure(load) as f64)
+        })
+    };
+    [
+        each(
+            Reading::counter(
+                "wirespan.worker.events",
+                "{event}",
+                "Events of the kernel that were given to each worker.",
+            ),
+            |load| load.events,
+        ),
+        each(
+            Reading::gauge(
+                "wirespan.worker.waiting",
+                "{event}",
+                "Events that wait for each worker, or that it is working on.",
+            ),
+            |load| load.waiting,
+        ),
+        each(
+            Reading::counter(
+                "wirespan.worker.io",
+                "By",
+                "Bytes that the connections of each worker moved.",
+            ),
+            |load| load.moved_bytes,
+        ),
+        each(
+            Reading::counter(
+                "wirespan.worker.lost",
+                "By",
+                "Bytes of each worker's streams that were never captured.",
+            ),
+            |load| load.lost_bytes,
+        ),
     ]
 }
 

@@ -33,3 +33,4 @@ mod top;
 mod traces;
 mod unix;
 mod watch;
+mod workers;

@@ -14,7 +14,7 @@ const HOOKS: [Hooks; 3] = [Hooks::Kprobe, Hooks::Fentry, Hooks::Tracepoint];
 /// Differences that are shown.
 const SHOWN: usize = 40;
 
-fn assert_none(differences: &[Difference], truth: &[Truth], said: &[String]) {
+pub(crate) fn assert_none(differences: &[Difference], truth: &[Truth], said: &[String]) {
     let shown: Vec<String> = differences
         .iter()
         .take(SHOWN)
@@ -192,12 +192,18 @@ pub(crate) fn essence(records: &[Value]) -> BTreeMap<String, usize> {
 #[test]
 fn a_recording_replays_as_what_was_seen() {
     let Some(_alone) = capture() else { return };
+    assert_replays_as_seen("1");
+}
+
+/// What so many workers record replays as what so many see.
+pub(crate) fn assert_replays_as_seen(workers: &str) {
     let folder = Folder::new("record");
     let recording = folder.file("x.pcapng");
     let path = recording.to_str().expect("UTF-8");
-    let recorder = Watcher::start(&["record", "--no-tls", "-o", path]).map_err(|(_, said)| said);
+    let arguments = ["record", "--no-tls", "--workers", workers, "-o", path];
+    let recorder = Watcher::start(&arguments).map_err(|(_, said)| said);
     let recorder = recorder.expect("a recorder");
-    let tail = Watcher::tail(&[]);
+    let tail = Watcher::tail(&["--workers", workers]);
     // Without the scenarios that fill ports with connections: two captures run at once.
     let truth = play(&[
         "read-write",

@@ -80,10 +80,11 @@ fn write_children(text: &mut String, spans: &[&Spanned], parent: &[u8], depth: u
     }
 }
 
-/// Starts an agent that observes these ports and exports soon.
-fn agent(receiver: &Receiver, ports: &[&str]) -> Watcher {
+/// Starts an agent that observes these ports with so many workers, and exports soon.
+fn agent(receiver: &Receiver, ports: &[&str], workers: &str) -> Watcher {
     let otlp = receiver.url();
     let mut arguments = vec!["agent", "--otlp", &otlp, "--buffer", "256"];
+    arguments.extend(["--workers", workers]);
     arguments.extend(ports.iter().flat_map(|port| ["--port", port]));
     let variables = [
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
@@ -107,13 +108,23 @@ fn asked_for<'a>(traces: &'a Traces, path: &str) -> &'a [Spanned] {
 
 #[test]
 fn a_request_through_five_programs_is_one_trace() {
+    through_five_programs("1");
+}
+
+#[test]
+fn a_request_whose_connections_are_spread_over_workers_is_one_trace() {
+    through_five_programs("2");
+    through_five_programs("4");
+}
+
+fn through_five_programs(workers: &str) {
     let Some(_alone) = capture() else { return };
     let Some(lab) = Lab::start(&["shop"]) else {
         return;
     };
     let receiver = Receiver::start(Speaks::Grpc);
     let ports: Vec<&str> = lab.told("shop-ports").split(' ').collect();
-    let watcher = agent(&receiver, &ports);
+    let watcher = agent(&receiver, &ports, workers);
     let url = format!("http://127.0.0.1:{}/checkout", lab.told("gateway"));
     // The first request opens connections, in threads of the library for gRPC.
     for n in 0..6 {
@@ -134,6 +145,15 @@ fn a_request_through_five_programs_is_one_trace() {
 
 #[test]
 fn requests_at_once_are_not_mixed_up() {
+    at_once("1");
+}
+
+#[test]
+fn requests_at_once_are_not_mixed_up_by_several_workers() {
+    at_once("2");
+}
+
+fn at_once(workers: &str) {
     let Some(_alone) = capture() else { return };
     let Some(lab) = Lab::start(&["goshop"]) else {
         return;
@@ -147,7 +167,7 @@ fn requests_at_once_are_not_mixed_up() {
     let told: Vec<(&str, &str)> = told.collect();
     let mut ports: Vec<&str> = told.iter().map(|(_, port)| *port).collect();
     ports.push(lab.told("redis"));
-    let watcher = agent(&receiver, &ports);
+    let watcher = agent(&receiver, &ports, workers);
     for (name, port) in &told {
         let url = format!("https://127.0.0.1:{port}/count/{name}-[1-{COUNT}]");
         let at_once = [

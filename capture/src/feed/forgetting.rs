@@ -2,8 +2,7 @@
 
 use wirespan_engine::Close;
 
-use super::{Feed, Flow, Key, Output, UNIX};
-use crate::kernel::Tables;
+use super::{Feed, Flow, Key, Maps, Output, UNIX};
 
 /// How long a flow whose end is not seen may be silent before it is forgotten, in nanoseconds.
 const IDLE: u64 = 300_000_000_000;
@@ -11,7 +10,7 @@ const IDLE: u64 = 300_000_000_000;
 impl Feed {
     /// Forgets flows that were not heard of for long and whose end is not seen: Unix sockets, and
     /// sessions whose socket is not known. One that speaks again is met in its middle.
-    pub(crate) fn sweep(&mut self, kernel: &mut Tables, now: u64, out: &mut Output<'_>) {
+    pub(crate) fn sweep(&mut self, kernel: &mut dyn Maps, now: u64, out: &mut Output<'_>) {
         let over = |key: &Key, flow: &Flow| {
             let told = match key {
                 Key::Socket(_) => flow.tuple.family != UNIX,
@@ -26,7 +25,7 @@ impl Feed {
     /// changed at `since`: nobody has counted what they said, if they were left out.
     pub(crate) fn meet_anew(
         &mut self,
-        kernel: &mut Tables,
+        kernel: &mut dyn Maps,
         since: u64,
         now: u64,
         out: &mut Output<'_>,
@@ -40,7 +39,7 @@ impl Feed {
 
     fn forget(
         &mut self,
-        kernel: &mut Tables,
+        kernel: &mut dyn Maps,
         which: impl Fn(&Key, &Flow) -> bool,
         now: u64,
         out: &mut Output<'_>,

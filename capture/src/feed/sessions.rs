@@ -8,10 +8,10 @@ use wirespan_engine::{Both, Close, Start};
 use super::{Feed, Flow, Key, Known, Output};
 
 /// How long the cleartext of a session waits for its socket to be found, in nanoseconds.
-const WAIT: u64 = 300_000_000;
+pub(crate) const WAIT: u64 = 300_000_000;
 
 /// Bytes of cleartext that wait, of all sessions.
-const MOST_HELD: usize = 8 << 20;
+pub(crate) const MOST_HELD: usize = 8 << 20;
 
 /// What is remembered of sessions beside their flows.
 #[derive(Default)]
@@ -34,17 +34,17 @@ struct Held {
     bytes: Vec<u8>,
 }
 
+impl Sessions {
+    pub(super) fn probed(&mut self, since: u64) {
+        self.probed = since;
+    }
+
+    pub(super) fn cover(&mut self, tgid: u32, since: u64) {
+        self.covered.insert(tgid, since);
+    }
+}
+
 impl Feed {
-    /// Another library is probed.
-    pub(crate) fn probed(&mut self, since: u64) {
-        self.sessions.probed = since;
-    }
-
-    /// Since then, no session of a process has begun unseen.
-    pub(crate) fn cover(&mut self, tgid: u32, since: u64) {
-        self.sessions.covered.insert(tgid, since);
-    }
-
     /// A process is gone, or runs another program.
     pub(crate) fn uncover(&mut self, tgid: u32) {
         self.sessions.covered.remove(&tgid);
@@ -181,7 +181,7 @@ impl Feed {
     }
 
     /// Gives up waiting for all of them.
-    pub(super) fn release_all(&mut self, out: &mut Output<'_>) {
+    pub(crate) fn release_all(&mut self, out: &mut Output<'_>) {
         let keys: Vec<_> = self.sessions.held.keys().copied().collect();
         for key in keys {
             self.release_unbound(key, out);
@@ -223,7 +223,7 @@ impl Feed {
 }
 
 /// The session that an event is of.
-pub(super) fn session_key(header: &Header) -> SessionKey {
+pub(crate) fn session_key(header: &Header) -> SessionKey {
     SessionKey {
         object: header.sock,
         tgid: header.tgid,

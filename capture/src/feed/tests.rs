@@ -132,7 +132,7 @@ impl Rig {
     pub(super) fn new() -> Self {
         let registry = Registry::builder().build().unwrap();
         Self {
-            feed: Feed::new(),
+            feed: Feed::new(0, 1),
             engine: Engine::new(Arc::new(registry), Config::default()),
             clock: Clock::new(),
             heard: Heard::default(),

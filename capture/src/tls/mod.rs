@@ -23,7 +23,7 @@ use wirespan_probe_sites::{Goroutines, Library};
 
 use crate::Error;
 use crate::clock::Clock;
-use crate::feed::Feed;
+use crate::feed::Learns;
 use crate::hooks::{self, Link};
 use crate::kernel::Kernel;
 use crate::processes::Tasks;
@@ -59,7 +59,7 @@ impl Drop for Probes {
 
 impl Probes {
     /// Probes the libraries of the system, and those of all processes.
-    pub(crate) fn start(kernel: &mut Kernel, feed: &mut Feed) -> Result<Self, Error> {
+    pub(crate) fn start(kernel: &mut Kernel, learner: &mut dyn Learns) -> Result<Self, Error> {
         let scanner = Scanner::start().map_err(Error::Wait)?;
         let mut probes = Self {
             files: HashMap::new(),
@@ -71,7 +71,7 @@ impl Probes {
             if let News::All = news {
                 break;
             }
-            probes.hear(news, kernel, feed);
+            probes.hear(news, kernel, learner);
         }
         Ok(probes)
     }
@@ -90,13 +90,13 @@ impl Probes {
     }
 
     /// Probes what was found in the meantime.
-    pub(crate) fn poll(&mut self, kernel: &mut Kernel, feed: &mut Feed) {
+    pub(crate) fn poll(&mut self, kernel: &mut Kernel, learner: &mut dyn Learns) {
         while let Some(news) = self.scanner.news() {
-            self.hear(news, kernel, feed);
+            self.hear(news, kernel, learner);
         }
     }
 
-    fn hear(&mut self, news: News, kernel: &mut Kernel, feed: &mut Feed) {
+    fn hear(&mut self, news: News, kernel: &mut Kernel, learner: &mut dyn Learns) {
         match news {
             News::File {
                 id,
@@ -115,7 +115,7 @@ impl Probes {
                 };
                 target.attach(&scan.found, Path::new(&way), kernel);
                 if !target.links.is_empty() {
-                    feed.probed(target.since);
+                    learner.probed(target.since);
                 }
                 // Another file may have had its number.
                 if let Some(before) = self.files.insert(id, target) {
@@ -123,11 +123,11 @@ impl Probes {
                 }
             }
             News::Process(tgid, files) => {
-                self.understand(tgid, &files, kernel, feed);
+                self.understand(tgid, &files, kernel, learner);
                 let targets = files.iter().filter_map(|file| self.files.get(file));
                 let probed = targets.filter(|target| !target.links.is_empty());
                 if let Some(since) = probed.map(|target| target.since).max() {
-                    feed.cover(tgid, since);
+                    learner.cover(tgid, since);
                 }
             }
             News::Gone(files) => {
@@ -141,7 +141,13 @@ impl Probes {
 
     /// What a process is made of, by the files of its code, the program first. A library in Go
     /// makes a process that has both threads and goroutines, of which neither is known.
-    fn understand(&self, tgid: u32, files: &[FileId], kernel: &mut Kernel, feed: &mut Feed) {
+    fn understand(
+        &self,
+        tgid: u32,
+        files: &[FileId],
+        kernel: &mut Kernel,
+        learner: &mut dyn Learns,
+    ) {
         let in_go = |file: &FileId| self.files.get(file).and_then(|target| target.goroutines);
         let Some((program, libraries)) = files.split_first() else {
             return;
@@ -155,8 +161,8 @@ impl Probes {
             Some(_) => Tasks::Goroutines,
             None => Tasks::Threads,
         };
-        if kernel.tables.set_goroutines(tgid, goid) {
-            feed.understand(tgid, tasks);
+        if kernel.set_goroutines(tgid, goid) {
+            learner.understand(tgid, tasks);
         }
     }
 }
