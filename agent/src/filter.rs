@@ -16,7 +16,8 @@ use crate::units::Duration;
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Filters (restrict what is printed and what the RED table counts)")]
 pub struct Filter {
-    /// Only these protocols, such as http,redis
+    /// Only these protocols, such as http,grpc,redis. Live, connections of others stay in the kernel once
+    /// it is known what they are
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     proto: Vec<String>,
     /// Only these statuses: 404, a class such as 5xx, ERR, OK
@@ -102,6 +103,11 @@ impl Filter {
         &self.connections.port
     }
 
+    /// The protocols asked for; none stands for all.
+    pub(crate) fn protocols(&self) -> &[String] {
+        &self.proto
+    }
+
     /// The networks asked for, with their prefix lengths; none stands for all.
     pub(crate) fn networks(&self) -> impl Iterator<Item = (IpAddr, u8)> {
         self.connections.ip.iter().map(Network::parts)
@@ -113,22 +119,22 @@ impl Filter {
     ///
     /// A message that names the unknown one and those that are known.
     pub(crate) fn check(&self, registry: &Registry) -> Result<(), String> {
-        let known: Vec<_> = registry
-            .protocols()
-            .map(|protocol| protocol.name().0)
-            .collect();
-        match self
-            .proto
-            .iter()
-            .find(|name| !known.contains(&name.as_str()))
-        {
+        match unknown(&self.proto, registry) {
             None => Ok(()),
-            Some(name) => Err(format!(
-                "--proto {name}: there is no such protocol; known are {}",
-                known.join(", ")
+            Some((name, known)) => Err(format!(
+                "--proto {name}: there is no such protocol; known are {known}"
             )),
         }
     }
+}
+
+/// The first of these protocols that no record is of, and those that there are.
+pub(crate) fn unknown<'a>(names: &'a [String], registry: &Registry) -> Option<(&'a str, String)> {
+    let recorded = registry.recorded();
+    let known: Vec<_> = recorded.iter().map(|name| name.0).collect();
+    let mut names = names.iter().map(String::as_str);
+    let name = names.find(|name| !known.contains(name))?;
+    Some((name, known.join(", ")))
 }
 
 /// An option that was not given asks for nothing.

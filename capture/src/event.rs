@@ -33,6 +33,16 @@ pub(crate) enum What<'a> {
     Mapped,
 }
 
+impl What<'_> {
+    /// Whether it tells of a process, whatever that has to do with connections.
+    pub(crate) const fn is_of_process(&self) -> bool {
+        matches!(
+            self,
+            Self::Process(_) | Self::Exec | Self::Exit | Self::Mapped
+        )
+    }
+}
+
 /// Reads an event.
 pub(crate) fn read(record: &[u8]) -> Option<Event<'_>> {
     let (head, payload) = record.split_first_chunk::<HEADER_LEN>()?;

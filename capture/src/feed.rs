@@ -45,6 +45,8 @@ const UNIX: u16 = 1;
 pub struct Ledger {
     /// Events read.
     pub events: u64,
+    /// Of them, those that tell of processes rather than of connections.
+    pub process_events: u64,
     /// Events that could not be understood.
     pub unreadable_events: u64,
     /// Whether events were left unread at the end, behind one that was not written in time.
@@ -69,6 +71,7 @@ impl Ledger {
     /// Adds what another one has counted.
     pub(crate) fn merge(&mut self, other: &Self) {
         self.events += other.events;
+        self.process_events += other.process_events;
         self.unreadable_events += other.unreadable_events;
         self.cut_short |= other.cut_short;
         self.copied_bytes += other.copied_bytes;
@@ -115,12 +118,10 @@ pub(crate) trait Known {
 
 /// What is told to the kernel side of connections.
 pub(crate) trait Maps: Known {
-    /// What is wanted of a connection.
+    /// What is wanted of a flow.
     ///
     /// A wish that cannot be stored costs copies, or known gaps, and is not an error.
-    fn wish(&mut self, sock: u64, wish: Wish);
-    /// The same of a TLS session.
-    fn wish_session(&mut self, key: SessionKey, wish: Wish);
+    fn set_wish(&mut self, flow: Key, wish: Wish);
     /// A connection of which the kernel side does not see the end is over.
     fn forget(&mut self, sock: u64);
     /// So is a TLS session, unless another one has its place.
@@ -208,6 +209,17 @@ impl Flow {
             unread_end: None,
             partner: None,
         }
+    }
+
+    /// The engine is to know it as another connection, which it joins where the streams are then.
+    fn begin_anew(&mut self) {
+        *self = Self {
+            names: self.names.take(),
+            seen: self.seen,
+            unread_end: self.unread_end,
+            partner: self.partner,
+            ..Self::new(self.born, self.tuple, Start::Middle, self.last)
+        };
     }
 
     /// Where the engine has a position.
@@ -511,10 +523,7 @@ impl Feed {
             }
             if wish != flow.wish {
                 flow.wish = wish;
-                match key {
-                    Key::Socket(sock) => kernel.wish(sock, wish),
-                    Key::Session(session) => kernel.wish_session(session, wish),
-                }
+                kernel.set_wish(key, wish);
             }
         }
         for (key, born) in self.sessions.gone.drain(..) {

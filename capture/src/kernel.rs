@@ -17,7 +17,7 @@ use wirespan_capture_abi::{
 use crate::Error;
 use crate::btf::Btf;
 use crate::executables::{ExecutablePattern, Executables};
-use crate::feed::{Known, Maps};
+use crate::feed::{Key as Flow, Known, Maps};
 use crate::hooks::{self, HookSet, Link, Omitted, Place};
 use crate::multi::Multi;
 use crate::offsets;
@@ -74,6 +74,9 @@ pub struct Filters {
     pub networks: Vec<(IpAddr, u8)>,
     /// Leave out connections within this machine.
     pub external_only: bool,
+    /// Protocols, by the names that exchanges are recorded under. A connection is left out once its
+    /// protocol is known.
+    pub protocols: Vec<String>,
 }
 
 /// What the kernel side could not, or need not, deliver.
@@ -490,12 +493,11 @@ impl Tables {
 }
 
 impl Maps for Tables {
-    fn wish(&mut self, sock: u64, wish: Wish) {
-        let _ = self.wishes.insert(sock, Plain(wish), 0);
-    }
-
-    fn wish_session(&mut self, key: SessionKey, wish: Wish) {
-        let _ = self.session_wishes.insert(Plain(key), Plain(wish), 0);
+    fn set_wish(&mut self, flow: Flow, wish: Wish) {
+        let _ = match flow {
+            Flow::Socket(sock) => self.wishes.insert(sock, Plain(wish), 0),
+            Flow::Session(key) => self.session_wishes.insert(Plain(key), Plain(wish), 0),
+        };
     }
 
     fn forget(&mut self, sock: u64) {

@@ -101,7 +101,10 @@ impl Work {
         let shard = |number| {
             let tables = Box::new(kernel.more_tables()?);
             let (registry, config) = (&options.registry, config.clone());
-            Ok(Shard::new(registry, config, tables, (number, workers)))
+            let mut shard = Shard::new(registry, config, tables, (number, workers));
+            let protocols = &options.filters.protocols;
+            shard.engine.read_only(protocols, &mut ());
+            Ok(shard)
         };
         if workers == 1 {
             return Ok(Self::Here(Box::new(shard(0)?)));
@@ -279,7 +282,8 @@ impl Live {
     /// Replaces the filters while it observes. What the old and the new ones let through is not
     /// interrupted; of TCP connections that are let through again, what passed meanwhile is a gap of
     /// known length. Unix sockets and TLS sessions that were silent since the filters were changed
-    /// last are met anew, in their middle, because nobody counted what they may have said.
+    /// last are met anew, in their middle, because nobody counted what they may have said. So are
+    /// connections that were left out for their protocol, which is wanted now.
     ///
     /// # Errors
     ///
@@ -294,9 +298,12 @@ impl Live {
         self.kernel.set_filters(filters)?;
         let (since, clock) = (self.filtered, &self.clock);
         match &mut self.work {
-            Work::Here(shard) => shard.meet_anew(since, now, Listeners { sink, tap, clock }),
+            Work::Here(shard) => {
+                let to = Listeners { sink, tap, clock };
+                shard.meet_anew(since, now, &filters.protocols, to);
+            }
             Work::There(spread) => {
-                spread.meet_anew(since, now);
+                spread.meet_anew(since, now, &filters.protocols);
                 spread.give(clock, tap.hears_streams());
                 // What is said from here on is said by connections that are met anew.
                 spread.settle(sink, tap);
@@ -488,6 +495,7 @@ fn take(
             ledger.unreadable_events += 1;
             continue;
         };
+        ledger.process_events += u64::from(event.what.is_of_process());
         if let (What::Mapped, Some(probes)) = (&event.what, probes) {
             probes.noticed(event.header.tgid);
         }

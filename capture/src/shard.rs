@@ -68,10 +68,19 @@ impl Shard {
         feed.sweep(tables, now, &mut out);
     }
 
-    /// The filters have changed at `now`, and before at `since`.
-    pub(crate) fn meet_anew<'a>(&'a mut self, since: u64, now: u64, to: Listeners<'a>) {
+    /// The filters have changed at `now`, and before at `since`: connections of `protocols` are read,
+    /// all if there is none.
+    pub(crate) fn meet_anew<'a>(
+        &'a mut self,
+        since: u64,
+        now: u64,
+        protocols: &[String],
+        to: Listeners<'a>,
+    ) {
+        self.engine.read_only(protocols, to.sink);
         let (feed, tables, mut out) = self.parts(to);
         feed.meet_anew(tables, since, now, &mut out);
+        feed.join_missed(tables, now, &mut out);
     }
 
     /// Ends all connections.

@@ -1,5 +1,6 @@
 //! One connection: two streams, a parser, and the exchanges between them.
 
+mod filter;
 mod input;
 mod open;
 mod order;
@@ -23,12 +24,15 @@ use crate::types::{
     Close, Closed, Config, Layer, Nanos, Opening, Process, Roles, Sink, Start, Task, Unread,
 };
 
+pub use filter::FILTERED;
 use input::Again;
 use order::Input;
 
 /// What a connection borrows from its engine for the time of a call.
 pub(crate) struct Context<'a> {
     pub(crate) registry: &'a Registry,
+    /// The protocols that are read; `None` if all are.
+    pub(crate) wanted: Option<&'a [&'static str]>,
     pub(crate) config: &'a Config,
     pub(crate) limits: &'a Limits,
     pub(crate) stats: &'a mut Stats,
@@ -262,6 +266,9 @@ impl Connection {
             return;
         };
         self.rename(protocol.name().0, cx);
+        if self.is_unwanted(cx.wanted) {
+            return self.turn_opaque(FILTERED, cx);
+        }
         let mut init = Init::new(cx.limits);
         (init.late_attach, init.policy) = (late_attach, &cx.config.policy);
         self.parser = Some(protocol.parser(&init));

@@ -22,6 +22,8 @@ use crate::types::{
 pub struct Engine {
     registry: Arc<Registry>,
     config: Config,
+    /// The protocols that are read; `None` if all are.
+    wanted: Option<Vec<&'static str>>,
     limits: Limits,
     slots: Vec<Slot>,
     free: Vec<u32>,
@@ -44,6 +46,7 @@ impl Engine {
         Self {
             registry,
             config,
+            wanted: None,
             limits: Limits::default(),
             slots: Vec::new(),
             free: Vec::new(),
@@ -162,6 +165,24 @@ impl Engine {
             .map_or(u64::MAX, |connection| connection.wanted_from(dir))
     }
 
+    /// From now on reads only connections whose protocol records exchanges under one of `names`; none
+    /// stands for all. Of others, once their protocol is known, bytes are only counted, as of opaque
+    /// ones, for the reason [`FILTERED`](crate::FILTERED): what is open is reported as it stands.
+    pub fn read_only(&mut self, names: &[String], out: &mut dyn Sink) {
+        self.wanted = (!names.is_empty()).then(|| self.registry.recording(names));
+        for id in self.ids() {
+            self.with(id, out, |connection, cx| connection.reconsider(cx));
+        }
+    }
+
+    /// Whether a connection was left out for its protocol, which is read by now. It could only be
+    /// joined in its middle: by closing it, and opening it anew.
+    #[must_use]
+    pub fn is_missed(&self, id: ConnectionId) -> bool {
+        let connection = self.get(id);
+        connection.is_some_and(|connection| connection.is_missed(self.wanted.as_deref()))
+    }
+
     /// Takes the news that another process uses the observed socket now: it was handed on, or runs
     /// another program. Exchanges that end from here on are said to be its.
     pub fn set_process(&mut self, id: ConnectionId, process: Process) {
@@ -277,6 +298,7 @@ impl Engine {
             time,
             &mut Context {
                 registry: &self.registry,
+                wanted: self.wanted.as_deref(),
                 config: &self.config,
                 limits: &self.limits,
                 stats: &mut self.stats,
@@ -356,6 +378,7 @@ impl Engine {
         let connection = slot.connection.as_mut()?;
         let mut cx = Context {
             registry: &self.registry,
+            wanted: self.wanted.as_deref(),
             config: &self.config,
             limits: &self.limits,
             stats: &mut self.stats,
@@ -400,6 +423,7 @@ impl Engine {
             };
             let mut cx = Context {
                 registry: &self.registry,
+                wanted: self.wanted.as_deref(),
                 config: &self.config,
                 limits: &self.limits,
                 stats: &mut self.stats,

@@ -34,6 +34,7 @@ mod types;
 pub use address::{Address, UnixName};
 pub use both::Both;
 pub use calls::Calls;
+pub use connection::FILTERED;
 pub use engine::Engine;
 pub use handshake::Handshake;
 pub use registry::{DuplicateProtocol, Registry, RegistryBuilder};

@@ -29,9 +29,35 @@ impl Registry {
         self.protocols.iter().position(|p| p.name() == name)
     }
 
+    /// The protocols that exchanges are recorded under, each once: those that filters name.
+    #[must_use]
+    pub fn recorded(&self) -> Vec<ProtocolName> {
+        let mut names = Vec::new();
+        for name in self.protocols().flat_map(recorded_as) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names
+    }
+
+    /// Those of the protocols that record exchanges under one of `names`.
+    pub(crate) fn recording(&self, names: &[String]) -> Vec<&'static str> {
+        let is_named = |name: ProtocolName| names.iter().any(|named| named == name.0);
+        let protocols = self.protocols();
+        let recording = protocols.filter(|protocol| recorded_as(*protocol).any(is_named));
+        recording.map(|protocol| protocol.name().0).collect()
+    }
+
     pub(crate) fn get(&self, index: usize) -> Option<&dyn Protocol> {
         self.protocols.get(index).map(AsRef::as_ref)
     }
+}
+
+fn recorded_as(protocol: &dyn Protocol) -> impl Iterator<Item = ProtocolName> {
+    let others = protocol.recorded_as();
+    let own = others.is_empty().then(|| protocol.name());
+    own.into_iter().chain(others.iter().copied())
 }
 
 impl fmt::Debug for Registry {

@@ -211,6 +211,11 @@ pub trait Sink {
     fn closed(&mut self, _connection: &Closed<'_>) {}
 }
 
+/// Nobody takes anything.
+impl Sink for () {
+    fn exchange(&mut self, _: &Exchange<'_>) {}
+}
+
 /// One request with its response, as far as they were seen.
 #[derive(Debug)]
 pub struct Exchange<'a> {

@@ -16,7 +16,7 @@ use super::load::{Effective, Fault, Sources};
 use super::tree::Config;
 use super::values::Level;
 use crate::cli;
-use crate::filter::{Filter, Network};
+use crate::filter::{self, Filter, Network};
 use crate::node::Budget;
 use crate::signals::Signals;
 use crate::units::Duration;
@@ -64,18 +64,9 @@ pub(crate) fn check(config: &Config, registry: &Registry) -> Result<(), Fault> {
             )));
         }
     }
-    let known: Vec<_> = registry
-        .protocols()
-        .map(|protocol| protocol.name().0)
-        .collect();
-    let protocols = &config.filter.protocols;
-    match protocols
-        .iter()
-        .find(|name| !known.contains(&name.as_str()))
-    {
-        Some(name) => Err(Fault::new(format!(
-            "filter.protocols: there is no protocol {name}; known are {}",
-            known.join(", ")
+    match filter::unknown(&config.filter.protocols, registry) {
+        Some((name, known)) => Err(Fault::new(format!(
+            "filter.protocols: there is no protocol {name}; known are {known}"
         ))),
         None => Ok(()),
     }
@@ -140,6 +131,7 @@ fn filters(config: &Config) -> Result<Filters, Fault> {
     filters.ports = ports;
     filters.networks = networks.iter().map(Network::parts).collect();
     filters.external_only = observe.external;
+    filters.protocols.clone_from(&config.filter.protocols);
     Ok(filters)
 }
 

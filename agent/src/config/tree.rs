@@ -128,7 +128,8 @@ impl Default for Observe {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct FilterKeys {
-    /// Only these protocols, such as `http` and `redis`; `wirespan protocols` lists them.
+    /// Only these protocols, such as `http`, `grpc` and `redis`. Connections of others stay in the
+    /// kernel once it is known what they are.
     #[schemars(extend("x-flag" = "proto", "x-reload" = true))]
     pub(crate) protocols: Vec<String>,
     /// Only these statuses: `404`, a class such as `5xx`, `ERR`, `OK`.

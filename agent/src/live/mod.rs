@@ -119,6 +119,7 @@ pub(crate) fn options(
     filters.ports = filter.ports().to_vec();
     filters.networks = filter.networks().collect();
     filters.external_only = observe.external;
+    filters.protocols = filter.protocols().to_vec();
     let mut engine = Config::default();
     engine.policy = redacting.policy();
     Options {

@@ -511,18 +511,26 @@ impl Agent {
     }
 
     /// Goes on with another configuration, as far as it can change.
-    fn apply(&mut self, running: Running, live: &mut Live) -> Result<(), wirespan_capture::Error> {
+    fn apply(
+        &mut self,
+        mut running: Running,
+        live: &mut Live,
+    ) -> Result<(), wirespan_capture::Error> {
         let mut census = self.recorder.census.clone();
         let mut taps = Taps {
             census: &mut census,
             other: self.recording.as_mut().map(Recording::tap),
         };
-        live.set_filters(&running.filters, &mut self.recorder, &mut taps)?;
+        // What is in work of connections that are left out from now on is not counted.
+        std::mem::swap(&mut self.recorder.filter, &mut running.filter);
+        if let Err(error) = live.set_filters(&running.filters, &mut self.recorder, &mut taps) {
+            self.recorder.filter = running.filter;
+            return Err(error);
+        }
         self.asked = Asked::of(&running);
         self.governor.set(running.budget);
         self.measure(live)?;
         live.set_policy(running.policy);
-        self.recorder.filter = running.filter;
         self.log.set(running.level);
         Ok(())
     }

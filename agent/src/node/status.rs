@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use wirespan_capture::{HookSet, Ledger, Losses, WorkerLoad};
-use wirespan_engine::{Nanos, Stats};
+use wirespan_engine::{FILTERED, Nanos, Stats};
 use wirespan_export::honesty;
 use wirespan_export::metrics::{Metrics, Reading, Snapshot};
 use wirespan_export::spans;
@@ -112,6 +112,7 @@ impl Source for Status {
         let vitals = vitals.clone();
         let snapshot = self.metrics.snapshot();
         let mut readings = Vec::from(capture(&vitals.ledger, &vitals.losses));
+        readings.push(filtered(&vitals.losses, &vitals.stats));
         readings.extend(engine(&vitals.stats));
         if !vitals.workers.is_empty() {
             readings.extend(workers(&vitals.workers));
@@ -134,7 +135,8 @@ impl Source for Status {
     }
 }
 
-fn capture(ledger: &Ledger, losses: &Losses) -> [Reading; 6] {
+fn capture(ledger: &Ledger, losses: &Losses) -> [Reading; 5] {
+    let of_connections = ledger.events.saturating_sub(ledger.process_events);
     let lost = Reading::counter(
         "wirespan.capture.lost",
         "By",
@@ -149,9 +151,14 @@ fn capture(ledger: &Ledger, losses: &Losses) -> [Reading; 6] {
         Reading::counter(
             "wirespan.capture.events",
             "{event}",
-            "Events of the kernel.",
+            "Events of the kernel, by what they tell of.",
         )
-        .value(ledger.events as f64),
+        .with("wirespan.capture.of", "connections", of_connections as f64)
+        .with(
+            "wirespan.capture.of",
+            "processes",
+            ledger.process_events as f64,
+        ),
         Reading::counter("wirespan.capture.io", "By", "Bytes that connections moved.")
             .with("wirespan.capture.part", "moved", ledger.moved_bytes as f64)
             .with(
@@ -181,16 +188,22 @@ fn capture(ledger: &Ledger, losses: &Losses) -> [Reading; 6] {
             "Connections observed.",
         )
         .value(ledger.connections as f64),
-        Reading::counter(
-            "wirespan.connections.filtered",
-            "{connection}",
-            "Connections that the filters left out in the kernel; one anew with each change of them.",
-        )
-        .value(losses.filtered as f64),
     ]
 }
 
 const REASON: &str = "wirespan.reason";
+
+fn filtered(losses: &Losses, stats: &Stats) -> Reading {
+    let by_protocol = stats.opaque.get(FILTERED).copied().unwrap_or_default();
+    Reading::counter(
+        "wirespan.connections.filtered",
+        "{connection}",
+        "Connections that the filters left out in the kernel, at once or when their protocol was known; \
+         one anew with each change of them.",
+    )
+    .with(REASON, "connection", losses.filtered as f64)
+    .with(REASON, "protocol", by_protocol as f64)
+}
 
 fn engine(stats: &Stats) -> Vec<Reading> {
     let mut exchanges = Reading::counter(
@@ -206,7 +219,8 @@ fn engine(stats: &Stats) -> Vec<Reading> {
         "{connection}",
         "Connections that nobody could read, by reason.",
     );
-    for (reason, n) in &stats.opaque {
+    let unread = stats.opaque.iter();
+    for (reason, n) in unread.filter(|(reason, _)| **reason != FILTERED) {
         opaque = opaque.with(REASON, *reason, *n as f64);
     }
     let mut errors = Reading::counter(

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::agent::{count, sum};
 use crate::lab::{Lab, run};
+use crate::page::{count, sum};
 use crate::watch::{Folder, WIRESPAN, Watcher, capture, until};
 
 const SERVER: &str = "http_server_request_duration_seconds";

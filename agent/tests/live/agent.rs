@@ -1,12 +1,12 @@
 //! `wirespan agent` beside real servers: what a backend and a scraper get is what clients did.
 
 use std::collections::BTreeMap;
-use std::process::Command;
 
 use opentelemetry_proto::tonic::trace::v1::Span;
 
 use crate::check;
 use crate::lab::{Lab, TRACE, run};
+use crate::page::{count, sum};
 use crate::receiver::{Behaviour, Receiver, Speaks};
 use crate::watch::{Folder, Watcher, capture, read};
 
@@ -29,23 +29,6 @@ fn by_kind(receiver: &Receiver) -> BTreeMap<i32, Vec<Span>> {
 
 fn hex(id: &[u8]) -> String {
     id.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// The sum of a metric's counts on the page at `url`.
-pub(crate) fn count(url: &str, metric: &str) -> u64 {
-    sum(url, &format!("{metric}_count"))
-}
-
-/// The sum of the samples of this name on the page at `url`.
-pub(crate) fn sum(url: &str, name: &str) -> u64 {
-    let page = Command::new("curl").args(["-sS", url]).output();
-    let page = String::from_utf8(page.expect("curl").stdout).expect("UTF-8");
-    let samples = page.lines().filter(|line| {
-        let rest = line.strip_prefix(name);
-        rest.is_some_and(|rest| rest.starts_with(['{', ' ']))
-    });
-    let value = |line: &str| line.rsplit(' ').next().and_then(|v| v.parse::<u64>().ok());
-    samples.filter_map(value).sum()
 }
 
 /// Both ends of every request, in one trace, the server below the client; and metrics that count

@@ -1,24 +1,13 @@
 //! An agent that may use little under a load that wants much: it does with less, counts all the
 //! same, and takes everything up again.
 
-use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::lab::{Lab, run};
+use crate::page::labelled as sum;
 use crate::receiver::{Receiver, Speaks};
 use crate::watch::{Watcher, capture, until};
-
-/// The sum of the samples of this name, with this text among their labels.
-fn sum(url: &str, name: &str, label: &str) -> u64 {
-    let page = Command::new("curl").args(["-sS", url]).output();
-    let page = String::from_utf8(page.expect("curl").stdout).expect("UTF-8");
-    let samples = page
-        .lines()
-        .filter(|line| line.starts_with(name) && line.contains(label));
-    let value = |line: &str| line.rsplit(' ').next().and_then(|v| v.parse::<u64>().ok());
-    samples.filter_map(value).sum()
-}
 
 #[test]
 fn beyond_its_budget_an_agent_does_with_less_and_counts_all() {

@@ -17,6 +17,7 @@ mod explain;
 mod governor;
 mod identity;
 mod lab;
+mod page;
 #[path = "../otlp/receiver.rs"]
 #[allow(dead_code, reason = "another test uses the rest")]
 mod receiver;

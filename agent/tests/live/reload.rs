@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -10,8 +11,8 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::agent::{count, sum};
 use crate::lab::{Lab, run};
+use crate::page::{count, labelled, page, sum, total};
 use crate::watch::{Folder, Watcher, capture, ended, signal, until};
 
 /// Requests on each side of a connection.
@@ -122,6 +123,29 @@ fn a_configuration_that_changes_under_load_loses_nothing() {
     agent.watcher.end();
 }
 
+/// What has left the kernel so far, as an agent tells.
+struct Told {
+    /// Events of connections.
+    events: u64,
+    copied: u64,
+    moved: u64,
+    /// Bytes that were left in it because nobody wanted them.
+    unwanted: u64,
+}
+
+impl Told {
+    fn by(url: &str) -> Self {
+        let page = page(url);
+        let io = |part| total(&page, "wirespan_capture_io_bytes_total", part);
+        Self {
+            events: total(&page, "wirespan_capture_events_total", "\"connections\""),
+            copied: io("\"copied\""),
+            moved: io("\"moved\""),
+            unwanted: total(&page, "wirespan_capture_lost_bytes_total", "\"unwanted\""),
+        }
+    }
+}
+
 #[test]
 fn what_is_filtered_out_from_now_on_stays_in_the_kernel() {
     let Some(_alone) = capture() else { return };
@@ -137,7 +161,7 @@ fn what_is_filtered_out_from_now_on_stays_in_the_kernel() {
             count(&agent.page, SERVER) == n
         })
     };
-    let moved = || sum(&agent.page, "wirespan_capture_io_bytes_total");
+    let told = || Told::by(&agent.page);
     requests(&url, 100);
     counted(100);
     let filtered = || sum(&agent.page, "wirespan_connections_filtered_total");
@@ -151,6 +175,7 @@ fn what_is_filtered_out_from_now_on_stays_in_the_kernel() {
         (format!("ports: [{port}], namespaces: [/dev/null]"), true),
         (format!("ports: [{port}], processes: [of-nobody]"), false),
         (format!("ports: [{port}], pids: [1]"), false),
+        (format!("ports: [{port}], executables: [/of/nobody]"), false),
         (
             format!("ports: [{port}], cgroups: [{}]", nobodys.display()),
             false,
@@ -161,15 +186,18 @@ fn what_is_filtered_out_from_now_on_stays_in_the_kernel() {
         assert!(after < Duration::from_secs(1), "{after:?}");
         // The next look at the counters.
         thread::sleep(Duration::from_millis(1500));
-        let before = (moved(), filtered());
+        let (before, filtered_before) = (told(), filtered());
         requests(&url, 200);
         thread::sleep(Duration::from_millis(1500));
+        let after = told();
         assert_eq!(
-            moved(),
-            before.0,
-            "bytes that events stand for, with {filter}"
+            (after.copied, after.moved),
+            (before.copied, before.moved),
+            "bytes that events have, and stand for, with {filter}"
         );
-        assert!(!by_connection || filtered() > before.1, "{filter}");
+        // Of connections that were let through there may be an end left to tell.
+        assert!(after.events - before.events < 10, "events, with {filter}");
+        assert!(!by_connection || filtered() > filtered_before, "{filter}");
         assert_eq!(count(&agent.page, SERVER), expected, "{filter}");
 
         agent.replace(&all);
@@ -177,6 +205,70 @@ fn what_is_filtered_out_from_now_on_stays_in_the_kernel() {
         expected += 50;
         counted(expected);
     }
+    agent.watcher.end();
+}
+
+/// Asks nginx so often on a connection that is kept.
+fn ask(connection: &mut TcpStream, n: usize) {
+    for _ in 0..n {
+        let request = b"GET /api/x HTTP/1.1\r\nhost: a\r\n\r\n";
+        connection.write_all(request).expect("asked");
+        assert!(connection.read(&mut [0; 4096]).expect("an answer") > 0);
+    }
+}
+
+#[test]
+fn connections_of_a_protocol_that_nobody_wants_stay_in_the_kernel() {
+    let Some(_alone) = capture() else { return };
+    let Some(lab) = Lab::start(&["nginx", "redis"]) else {
+        return;
+    };
+    let ports = [lab.told("nginx"), lab.told("redis")];
+    let with = |protocols: &str| {
+        let ports = ports.join(", ");
+        format!("observe: {{ports: [{ports}]}}\nfilter: {{protocols: [{protocols}]}}\n")
+    };
+    let agent = Configured::start("protocol", &with("redis"));
+    let told = || Told::by(&agent.page);
+    let filtered = || {
+        let name = "wirespan_connections_filtered_total";
+        labelled(&agent.page, name, "\"protocol\"")
+    };
+    let gets = || count(&agent.page, "wirespan_db_server_operation_duration_seconds");
+    let stays_in_the_kernel = |kept: &mut TcpStream| {
+        // The next look at the counters.
+        thread::sleep(Duration::from_millis(1200));
+        let before = told();
+        ask(kept, 200);
+        thread::sleep(Duration::from_millis(1200));
+        let after = told();
+        let left = (after.events - before.events, after.copied - before.copied);
+        assert_eq!(left, (0, 0), "events, and bytes that were copied");
+        // Both ends of requests of 33 bytes, and of answers that are longer.
+        assert!(after.unwanted - before.unwanted > 2 * 200 * (33 + 33));
+    };
+    let mut kept = TcpStream::connect(("127.0.0.1", ports[0].parse().expect("a port")));
+    let kept = kept.as_mut().expect("connected");
+    ask(kept, 2);
+    until("its protocol is known at both ends", || filtered() == 2);
+    stays_in_the_kernel(kept);
+    let redis = ["-p", ports[1], "-q", "-c", "2", "-n", "100", "-t", "get"];
+    run("redis-benchmark", &redis);
+    until("what is wanted is counted", || gets() >= 100);
+    assert_eq!(count(&agent.page, SERVER), 0);
+
+    let (_, after) = agent.replace(&with("redis, http"));
+    assert!(after < Duration::from_secs(1), "{after:?}");
+    ask(kept, 50);
+    until("a connection that was left out is joined", || {
+        count(&agent.page, SERVER) == 50 && count(&agent.page, CLIENT) == 50
+    });
+
+    let (_, after) = agent.replace(&with("redis"));
+    assert!(after < Duration::from_secs(1), "{after:?}");
+    stays_in_the_kernel(kept);
+    assert_eq!(count(&agent.page, SERVER), 50);
+    assert_eq!(sum(&agent.page, "wirespan_parse_errors_total"), 0);
     agent.watcher.end();
 }
 

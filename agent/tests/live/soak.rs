@@ -6,11 +6,11 @@ use std::env;
 use std::fs;
 use std::io::Write as _;
 use std::path::Path;
-use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::lab::{Lab, run};
+use crate::page::{page, total};
 use crate::watch::{Folder, Watcher, capture};
 
 /// Seconds where nobody asks for more.
@@ -84,37 +84,23 @@ fn ab(options: &[&str], requests: u64, url: &str) {
     assert!(said.contains("Failed requests:        0"), "{url}: {said}");
 }
 
-/// Sum of the samples of this name with this text among their labels.
-fn sum(page: &str, name: &str, label: &str) -> u64 {
-    let samples = page
-        .lines()
-        .filter(|line| line.starts_with(name) && line.contains(label));
-    let value = |line: &str| line.rsplit(' ').next().and_then(|v| v.parse::<u64>().ok());
-    samples.filter_map(value).sum()
-}
-
-fn fetch(url: &str) -> String {
-    let page = Command::new("curl").args(["-sS", url]).output();
-    String::from_utf8(page.expect("curl").stdout).expect("UTF-8")
-}
-
 /// What the agent has counted at the servers, and at the clients, of what the load asks for.
 fn counted(url: &str) -> [[u64; 2]; 3] {
-    let page = fetch(url);
+    let page = page(url);
     let db = |label| {
         [
-            sum(
+            total(
                 &page,
                 "wirespan_db_server_operation_duration_seconds_count",
                 label,
             ),
-            sum(&page, "db_client_operation_duration_seconds_count", label),
+            total(&page, "db_client_operation_duration_seconds_count", label),
         ]
     };
     [
         [
-            sum(&page, "http_server_request_duration_seconds_count", ""),
-            sum(&page, "http_client_request_duration_seconds_count", ""),
+            total(&page, "http_server_request_duration_seconds_count", ""),
+            total(&page, "http_client_request_duration_seconds_count", ""),
         ],
         db("db_operation_name=\"GET\""),
         db("db_query_summary=\"SELECT\""),
@@ -123,7 +109,7 @@ fn counted(url: &str) -> [[u64; 2]; 3] {
 
 /// What the agent says was lost.
 fn lost(url: &str) -> Vec<String> {
-    let page = fetch(url);
+    let page = page(url);
     let is_loss = |line: &&str| line.starts_with("wirespan_capture_lost_");
     let some = page
         .lines()
@@ -135,7 +121,9 @@ fn lost(url: &str) -> Vec<String> {
 /// What a process holds of its own: the ring buffer's pages, which come in as they are used, are not.
 fn private_kib(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("a process");
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("RssAnon:"));
     let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
     number.expect("its memory")
 }

@@ -2,7 +2,7 @@
 
 use wirespan_workload::{Hooks, compare};
 
-use crate::agent::{count, sum};
+use crate::page::{count, sum};
 use crate::lab::{Ends, Lab, assert_counts, kind, run};
 use crate::scenarios::{assert_none, assert_replays_as_seen};
 use crate::watch::{Watcher, capture, play, until};

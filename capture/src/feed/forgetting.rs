@@ -37,6 +37,22 @@ impl Feed {
         self.forget(kernel, unknown, now, out);
     }
 
+    /// Joins connections in their middle that the engine has left out for their protocol, which it reads
+    /// by now. Those of all others are looked at, since there may be protocols that it no longer reads.
+    pub(crate) fn join_missed(&mut self, kernel: &mut dyn Maps, now: u64, out: &mut Output<'_>) {
+        let time = out.clock.wall(now);
+        for (key, flow) in &mut self.flows {
+            let Some(open) = flow.open else { continue };
+            if !out.to.engine.is_missed(open.id) {
+                self.touched.insert(*key);
+                continue;
+            }
+            out.to.close(open.id, Close::Idle, time);
+            flow.begin_anew();
+            kernel.set_wish(*key, flow.wish);
+        }
+    }
+
     fn forget(
         &mut self,
         kernel: &mut dyn Maps,

@@ -247,6 +247,39 @@ fn what_no_event_told_of_is_lost_when_the_connection_closes() {
 }
 
 #[test]
+fn a_connection_that_was_left_out_is_joined_where_it_is_with_all_that_is_known_of_it() {
+    let mut rig = Rig::new();
+    let by = Header { tgid: 4, ..SOCKET };
+    rig.event(by, What::Process(*b"nginx\0\0\0\0\0\0\0\0\0\0\0"))
+        .open(Role::Server, 0);
+    let data = |position: u64, other: u64| Header {
+        position,
+        other,
+        moved: 3,
+        ..by
+    };
+    let (direction, bytes) = (Received, &b"ask"[..]);
+    rig.event(data(0, 0), What::Data { direction, bytes });
+    let flow = rig.feed.flows.get_mut(&Key::Socket(SOCKET.sock)).unwrap();
+    flow.wish.from = [u64::MAX; 2];
+    flow.begin_anew();
+    rig.heard();
+    rig.event(data(500, 900), What::Data { direction, bytes });
+    let heard = rig.heard();
+    assert_eq!(
+        heard,
+        [
+            "open 10.0.0.2:50000 10.0.0.1:80 server midstream",
+            "anchor ToClient 900",
+            "anchor ToServer 500",
+            "process nginx",
+            "acked ToClient 900",
+            "chunk ToServer 500 ask",
+        ]
+    );
+}
+
+#[test]
 fn what_nobody_wanted_is_not_lost() {
     let mut rig = Rig::new();
     rig.open(Role::Server, 0).data(Received, (0, 0), "ask", 3);

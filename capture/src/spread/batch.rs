@@ -6,6 +6,7 @@ use crate::feed::Learns as _;
 use crate::processes::Tasks;
 use crate::shard::{Listeners, Shard};
 use std::cell::Cell;
+use std::sync::Arc;
 use wirespan_engine::{Nanos, Sink};
 
 use super::heard::Heard;
@@ -22,7 +23,7 @@ pub(super) struct Batch {
     pub(super) events: u64,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Job {
     /// Bytes of a record.
     Event(usize),
@@ -36,8 +37,8 @@ pub(super) enum Job {
     /// Time passes.
     Tick(u64),
     Sweep(u64),
-    /// The filters were changed before, and now.
-    MeetAnew(u64, u64),
+    /// The filters were changed before, and now, when connections of these protocols are read.
+    MeetAnew(u64, u64, Arc<[String]>),
     Finish(Nanos),
 }
 
@@ -92,9 +93,9 @@ fn event<'a>(shard: &'a mut Shard, record: &[u8], to: Listeners<'a>) {
 }
 
 impl Job {
-    fn work(self, shard: &mut Shard, sink: &mut dyn Sink, tap: &mut dyn Tap, clock: &Clock) {
+    fn work(&self, shard: &mut Shard, sink: &mut dyn Sink, tap: &mut dyn Tap, clock: &Clock) {
         let to = Listeners { sink, tap, clock };
-        match self {
+        match *self {
             Self::Event(_) => {}
             Self::Process(tgid, name, tasks) => shard.feed.introduce_process(tgid, name, tasks),
             Self::Understand(tgid, tasks) => shard.feed.understand(tgid, tasks),
@@ -106,7 +107,7 @@ impl Job {
             }
             Self::Tick(now) => shard.tick(now, to),
             Self::Sweep(now) => shard.sweep(now, to),
-            Self::MeetAnew(since, now) => shard.meet_anew(since, now, to),
+            Self::MeetAnew(since, now, ref protocols) => shard.meet_anew(since, now, protocols, to),
             Self::Finish(now) => shard.finish(now, to),
         }
     }

@@ -128,16 +128,17 @@ impl Spread {
     }
 
     pub(crate) fn sweep(&mut self, now: u64) {
-        self.router.all(Job::Sweep(now));
+        self.router.all(&Job::Sweep(now));
     }
 
-    pub(crate) fn meet_anew(&mut self, since: u64, now: u64) {
-        self.router.all(Job::MeetAnew(since, now));
+    pub(crate) fn meet_anew(&mut self, since: u64, now: u64, protocols: &[String]) {
+        self.router
+            .all(&Job::MeetAnew(since, now, protocols.into()));
     }
 
     pub(crate) fn finish(&mut self, now: Nanos) {
         self.router.finish();
-        self.router.all(Job::Finish(now));
+        self.router.all(&Job::Finish(now));
     }
 
     /// Gives the workers what there is to do; `streams` says whether the tap hears of streams. It is

@@ -94,7 +94,7 @@ impl Router {
                 if tasks.is_some() {
                     self.processes.understand(header.tgid, tasks);
                 }
-                self.all(Job::Process(header.tgid, *name, tasks));
+                self.all(&Job::Process(header.tgid, *name, tasks));
             }
             What::Exec | What::Exit => {
                 let is_renamed = header.flags & flag::RENAMED != 0;
@@ -112,9 +112,9 @@ impl Router {
     }
 
     /// Gives everybody the same to do.
-    pub(super) fn all(&mut self, job: Job) {
+    pub(super) fn all(&mut self, job: &Job) {
         for batch in &mut self.batches {
-            batch.push(self.place, job);
+            batch.push(self.place, job.clone());
         }
     }
 
@@ -126,7 +126,7 @@ impl Router {
         for key in keys {
             self.give_up(key);
         }
-        self.all(Job::Tick(now));
+        self.all(&Job::Tick(now));
     }
 
     /// No more events come.
@@ -211,7 +211,7 @@ impl Router {
         parked.records.push(record.into());
         if self.parked_bytes > MOST_HELD {
             self.finish();
-            self.all(Job::Release);
+            self.all(&Job::Release);
         }
     }
 
@@ -252,14 +252,14 @@ impl Router {
 impl Learns for Router {
     fn understand(&mut self, tgid: u32, tasks: Tasks) {
         self.processes.understand(tgid, Some(tasks));
-        self.all(Job::Understand(tgid, tasks));
+        self.all(&Job::Understand(tgid, tasks));
     }
 
     fn probed(&mut self, since: u64) {
-        self.all(Job::Probed(since));
+        self.all(&Job::Probed(since));
     }
 
     fn cover(&mut self, tgid: u32, since: u64) {
-        self.all(Job::Cover(tgid, since));
+        self.all(&Job::Cover(tgid, since));
     }
 }

@@ -15,7 +15,7 @@ use wirespan_engine::{
 
 use super::*;
 use crate::event::{self, tests::record};
-use crate::feed::Maps;
+use crate::feed::{Key, Maps};
 use crate::shard::Listeners;
 
 /// What the kernel side knows of sessions: those that it would be asked for.
@@ -32,8 +32,7 @@ impl Known for Kernel {
 }
 
 impl Maps for Kernel {
-    fn wish(&mut self, _: u64, _: Wish) {}
-    fn wish_session(&mut self, _: SessionKey, _: Wish) {}
+    fn set_wish(&mut self, _: Key, _: Wish) {}
     fn forget(&mut self, _: u64) {}
     fn forget_session(&mut self, _: SessionKey, _: u64) {}
 }

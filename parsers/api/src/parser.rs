@@ -23,6 +23,11 @@ pub trait Protocol: Send + Sync + 'static {
     /// One line for people: what it covers, such as `Redis: RESP2, RESP3, inline commands`.
     fn description(&self) -> &'static str;
 
+    /// The protocols that its exchanges are recorded under, where these are not its own name alone.
+    fn recorded_as(&self) -> &[ProtocolName] {
+        &[]
+    }
+
     /// Server ports on which this protocol is usual. A hint that breaks ties, never proof.
     fn ports(&self) -> &[u16] {
         &[]

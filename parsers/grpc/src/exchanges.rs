@@ -12,9 +12,9 @@ use crate::message::{Field, Message};
 use crate::streams::{Answer, Half, Kind, Stream, Streams};
 
 /// Protocol of the records that are not gRPC.
-const HTTP: ProtocolName = ProtocolName("http");
+pub(crate) const HTTP: ProtocolName = ProtocolName("http");
 /// Protocol of the records of gRPC calls.
-const GRPC: ProtocolName = ProtocolName("grpc");
+pub(crate) const GRPC: ProtocolName = ProtocolName("grpc");
 
 /// One or more frames of a stream behind each other: HEADERS and its CONTINUATIONs, or DATA.
 #[derive(Clone, Copy, Debug)]

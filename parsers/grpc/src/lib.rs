@@ -64,6 +64,10 @@ impl Protocol for Http2 {
         "HTTP/2 and gRPC, also joined midstream"
     }
 
+    fn recorded_as(&self) -> &[ProtocolName] {
+        &[exchanges::HTTP, exchanges::GRPC]
+    }
+
     fn ports(&self) -> &[u16] {
         &[50_051]
     }
