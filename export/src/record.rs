@@ -4,7 +4,7 @@
 //! the machine: no intermediate value, no allocation but the growth of the caller's buffer.
 
 use wirespan_engine::api::{Flags, Value};
-use wirespan_engine::{Address, Attrs, Exchange, Process};
+use wirespan_engine::{Address, Attrs, Exchange, Nanos, Process};
 
 use crate::format::{self, Clock};
 use crate::ids::SpanIds;
@@ -29,6 +29,14 @@ const OPEN_HEAD: &[u8] = b"{\"schema\":\"wirespan.open/1\",";
 #[derive(Debug)]
 pub struct RecordWriter {
     clock: Clock,
+}
+
+/// A moment as RFC 3339 in UTC with nanoseconds, as records have it: `2026-11-21T14:06:14.182000931Z`.
+#[must_use]
+pub fn rfc3339(time: Nanos) -> String {
+    let mut text = Vec::new();
+    Clock::new().rfc3339(&mut text, time);
+    String::from_utf8_lossy(&text).into_owned()
 }
 
 impl Default for RecordWriter {

@@ -73,6 +73,13 @@ pub struct Flow {
 }
 
 impl Flow {
+    /// Waits for the next part; `None` at the end. Not for threads that others wait for.
+    pub fn wait_part(&mut self) -> Option<Bytes> {
+        let part = self.receiver.blocking_recv()?;
+        self.waiting.fetch_sub(part.len(), Ordering::Relaxed);
+        Some(part)
+    }
+
     /// The next part; `None` at the end.
     pub(crate) fn poll_part(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
         let part = self.receiver.poll_recv(context);
@@ -101,6 +108,7 @@ mod tests {
             Poll::Ready(Some(Bytes::from_static(part)))
         );
         assert_eq!(feeder.feed(part), Fed::Taken);
+        assert_eq!(flow.wait_part().as_deref(), Some(&part[..]));
         drop(flow);
         assert_eq!(feeder.feed(b"1"), Fed::Gone);
         assert_eq!(feeder.feed(part), Fed::Gone);

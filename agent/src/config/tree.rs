@@ -394,7 +394,7 @@ impl Default for RecordKeys {
 }
 
 /// How the agent is asked, and changed, while it runs.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Admin {
     /// The Unix socket, for the agent's user and root only; `none` for none. Otherwise
@@ -408,6 +408,24 @@ pub(crate) struct Admin {
     pub(crate) listen: Option<String>,
     /// A file with the token of the TCP address; space around it does not count.
     pub(crate) token_file: Option<String>,
+    /// The folder where `POST /record` keeps recordings, which must be there; without it, they can only
+    /// be sent to whoever asks.
+    pub(crate) recordings: Option<String>,
+    /// How many MiB the recordings in it may have together.
+    #[schemars(range(min = 1))]
+    pub(crate) recordings_most: u32,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self {
+            socket: None,
+            listen: None,
+            token_file: None,
+            recordings: None,
+            recordings_most: 1024,
+        }
+    }
 }
 
 /// What the agent says of itself.

@@ -11,6 +11,7 @@ use wirespan_telemetry::Flow;
 
 use super::log::Log;
 use super::recording::Wanted;
+use super::shelf::Shelf;
 use super::wall_clock;
 use crate::config::{Effective, Fault, Layer, Running, Sources};
 use crate::top::Picture;
@@ -170,6 +171,19 @@ impl Control {
                 .audit(&format!("recording {words}, by {who}: {what}"));
         }
         Ok(body)
+    }
+
+    /// Where recordings are kept, if the configuration names a place.
+    pub(super) fn shelf(&self) -> Option<Shelf> {
+        let inner = self.lock();
+        let keys = &inner.effective.config.admin;
+        let folder = keys.recordings.as_ref();
+        folder.map(|folder| Shelf::new(folder, u64::from(keys.recordings_most) << 20))
+    }
+
+    /// What the agent says of itself goes there.
+    pub(super) fn log(&self) -> &Log {
+        &self.log
     }
 
     /// What became of changes so far.

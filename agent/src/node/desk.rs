@@ -11,6 +11,7 @@ use super::recording::Wanted;
 use super::status::Status;
 
 const JSON: &str = "application/json";
+const BUSY: &str = "there is a recording already";
 
 /// Answers.
 #[derive(Debug)]
@@ -78,11 +79,11 @@ impl Desk {
     fn change(&self, request: &Request) -> Answer {
         let patch = match serde_json::from_slice::<Value>(&request.body) {
             Ok(patch) => patch,
-            Err(error) => return object(400, &json!({ "error": error.to_string() })),
+            Err(wrong) => return error(400, &wrong.to_string()),
         };
         match self.control.patch(&patch, &request.who) {
             Ok(()) => object(200, &self.control.told()),
-            Err(fault) => object(400, &json!({ "error": fault.to_string() })),
+            Err(fault) => error(400, &fault.to_string()),
         }
     }
 
@@ -93,16 +94,51 @@ impl Desk {
         };
         let wanted = match wanted {
             Ok(wanted) => wanted,
-            Err(error) => return object(400, &json!({ "error": error.to_string() })),
+            Err(wrong) => return error(400, &wrong.to_string()),
         };
+        if wanted.keep {
+            return self.keep(wanted, &request.who);
+        }
         match self.control.record(wanted, &request.who) {
             Ok(Some(flow)) => Answer {
                 status: 200,
                 content: "application/x-pcapng",
                 body: Answered::Flowing(flow),
             },
-            Ok(None) => object(409, &json!({ "error": "there is a recording already" })),
-            Err(fault) => object(503, &json!({ "error": fault.to_string() })),
+            Ok(None) => error(409, BUSY),
+            Err(fault) => error(503, &fault.to_string()),
+        }
+    }
+
+    /// Records into the folder that the configuration names.
+    fn keep(&self, mut wanted: Wanted, who: &str) -> Answer {
+        let Some(shelf) = self.control.shelf() else {
+            let message = "admin.recordings names no folder: nothing can be kept";
+            return error(403, message);
+        };
+        let place = match shelf.place(super::wall_clock()) {
+            Ok(place) => place,
+            Err(message) => return error(507, &message),
+        };
+        wanted.bytes = wanted.bytes.min(place.room);
+        let flow = match self.control.record(wanted, who) {
+            Ok(Some(flow)) => flow,
+            refused => {
+                place.give_back();
+                return match refused {
+                    Err(fault) => error(503, &fault.to_string()),
+                    Ok(_) => error(409, BUSY),
+                };
+            }
+        };
+        let told = json!({
+            "file": place.path,
+            "seconds": wanted.time().as_secs_f64(),
+            "bytes": wanted.bytes,
+        });
+        match place.fill(flow, self.control.log().clone()) {
+            Ok(()) => object(202, &told),
+            Err(fault) => error(503, &fault.to_string()),
         }
     }
 
@@ -140,6 +176,10 @@ impl Desk {
             "figures": Value::Object(figures.collect()),
         })
     }
+}
+
+fn error(status: u16, message: &str) -> Answer {
+    object(status, &json!({ "error": message }))
 }
 
 fn object(status: u16, value: &Value) -> Answer {

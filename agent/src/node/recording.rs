@@ -22,6 +22,8 @@ pub(super) struct Wanted {
     pub(super) seconds: f64,
     /// How large it may become.
     pub(super) bytes: u64,
+    /// Whether it is kept in the folder that the configuration names, rather than sent.
+    pub(super) keep: bool,
 }
 
 impl Default for Wanted {
@@ -29,6 +31,7 @@ impl Default for Wanted {
         Self {
             seconds: 10.0,
             bytes: 64 << 20,
+            keep: false,
         }
     }
 }
@@ -41,7 +44,7 @@ impl Wanted {
     }
 
     /// At most an hour.
-    fn time(self) -> Duration {
+    pub(super) fn time(self) -> Duration {
         Duration::from_secs_f64(self.seconds.clamp(0.0, 3600.0))
     }
 }
@@ -134,9 +137,11 @@ mod tests {
         assert_eq!(wanted.words(), "for 500ms, at most 67108864 bytes");
         let long = Wanted {
             seconds: 1e300,
-            bytes: 1,
+            ..wanted
         };
         assert_eq!(long.time(), Duration::from_secs(3600));
         assert!(serde_json::from_str::<Wanted>("{\"second\": 1}").is_err());
+        let path = "{\"keep\": \"../elsewhere\"}";
+        assert!(serde_json::from_str::<Wanted>(path).is_err());
     }
 }

@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
@@ -31,14 +31,18 @@ const TOKEN: &str = "a-token-that-nobody-guesses";
 
 impl Asked {
     fn start(name: &str, port: &str) -> Self {
-        let folder = Folder::new(name);
+        Self::start_in(Folder::new(name), port, "")
+    }
+
+    /// In a folder, with more keys of `admin`.
+    fn start_in(folder: Folder, port: &str, more: &str) -> Self {
         let (file, token) = (folder.file("wirespan.yaml"), folder.file("token"));
         let socket = folder.file("wirespan.sock");
         fs::write(&token, format!("{TOKEN}\n")).expect("written");
         let text = format!(
             "observe: {{ports: [{port}], tls: false, buffer: 256}}\n\
              metrics: {{listen: '127.0.0.1:0'}}\n\
-             admin: {{socket: {}, listen: '127.0.0.1:0', token_file: {}}}\n",
+             admin: {{socket: {}, listen: '127.0.0.1:0', token_file: {}{more}}}\n",
             socket.display(),
             token.display()
         );
@@ -443,6 +447,8 @@ fn a_recording_of_a_running_agent_is_replayed_with_what_was_open_before() {
         .hear_until(|line| line.contains("recording for 6s") && line.contains("by user 0"));
     let (code, body) = agent.curl(&["-X", "POST"], "/record");
     assert!(code == 409, "{body}");
+    let (code, body) = agent.curl(&["-d", "{\"keep\": true}"], "/record");
+    assert!(code == 403 && body.contains("admin.recordings"), "{body}");
     ask();
     requests(port, 20);
     agent
@@ -450,9 +456,21 @@ fn a_recording_of_a_running_agent_is_replayed_with_what_was_open_before() {
         .hear_until(|line| line.contains("the recording has ended: the time is over"));
     assert!(crate::watch::ended(&mut recording).success());
     agent.watcher.end();
+    let records = replayed(&file);
+    let of = |target: &str| {
+        records
+            .iter()
+            .filter(|record| record["target"] == target)
+            .count()
+    };
+    assert_eq!((of("/api/kept"), records.len()), (1, 21), "{records:?}");
+}
+
+/// What a recording has of servers.
+fn replayed(file: &Path) -> Vec<Value> {
     let replay = Command::new(WIRESPAN)
         .args(["replay", "-q", "-o", "jsonl"])
-        .arg(&file)
+        .arg(file)
         .output();
     let replay = replay.expect("wirespan");
     assert!(replay.status.success(), "{replay:?}");
@@ -460,14 +478,57 @@ fn a_recording_of_a_running_agent_is_replayed_with_what_was_open_before() {
     let records = text
         .lines()
         .map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
-    let records: Vec<_> = records
+    records
         .filter(|record| record["side"] == "server")
-        .collect();
-    let of = |target: &str| {
-        records
-            .iter()
-            .filter(|record| record["target"] == target)
-            .count()
+        .collect()
+}
+
+#[test]
+fn a_recording_is_kept_where_the_configuration_says_and_nowhere_else() {
+    let Some(_alone) = capture() else { return };
+    let Some(lab) = Lab::start(&["nginx"]) else {
+        return;
     };
-    assert_eq!((of("/api/kept"), records.len()), (1, 21), "{text}");
+    let port = lab.told("nginx");
+    let folder = Folder::new("kept");
+    let shelf = folder.file("recordings");
+    fs::create_dir(&shelf).expect("a folder");
+    let keys = format!(", recordings: {}, recordings_most: 1", shelf.display());
+    let agent = Asked::start_in(folder, port, &keys);
+    let record = |wanted: &str| agent.curl(&["-d", wanted], "/record");
+    let is_empty = || fs::read_dir(&shelf).expect("a folder").next().is_none();
+    for path in [
+        "{\"keep\": \"/tmp/x.pcapng\"}",
+        "{\"keep\": true, \"file\": \"../x.pcapng\"}",
+    ] {
+        assert_eq!(record(path).0, 400, "{path}");
+    }
+    let (code, body) = agent.put("{\"admin\": {\"recordings\": \"/tmp\"}}");
+    assert!(code == 400 && body.contains("at the start only"), "{body}");
+    assert!(is_empty());
+
+    let (code, body) = record("{\"keep\": true, \"seconds\": 4}");
+    assert_eq!(code, 202, "{body}");
+    let told: Value = serde_json::from_str(&body).expect("JSON");
+    let file = PathBuf::from(told["file"].as_str().expect("a path"));
+    assert_eq!(file.parent(), Some(&*shelf));
+    assert_eq!(told["bytes"], 1 << 20, "no more than the folder may hold");
+    assert_eq!(record("{\"keep\": true}").0, 409);
+    requests(port, 20);
+    agent
+        .watcher
+        .hear_until(|line| line.contains("the recording has ended: the time is over"));
+    until("it is written", || replayed(&file).len() == 20);
+    let mode = fs::metadata(&file).expect("a file").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    assert_eq!(
+        fs::read_dir(&shelf).expect("a folder").count(),
+        1,
+        "409 left nothing"
+    );
+
+    fs::write(shelf.join("wirespan-before.pcapng"), vec![0; 1 << 20]).expect("written");
+    let (code, body) = record("{\"keep\": true}");
+    assert!(code == 507 && body.contains("that they may have"), "{body}");
+    agent.watcher.end();
 }
