@@ -67,10 +67,8 @@ impl Observer {
         if let Some(owner) = ends.owner {
             self.metrics.introduce(&owner.service, &mut self.scratch);
         }
-        let span = self.spans.as_mut().and_then(|spans| {
-            let place = spans.place(exchange, &facts);
-            spans.make(exchange, &facts, ends, place)
-        });
+        let spans = self.spans.as_mut();
+        let span = spans.and_then(|spans| spans.of(exchange, &facts, ends));
         let named = span
             .as_ref()
             .map(|span| (span.ids.trace_id, span.ids.span_id));

@@ -32,24 +32,28 @@ pub(super) struct Usage {
 pub(super) struct Measures {
     /// How long the kernel's events may wait.
     pub(super) pause: Duration,
-    /// Share of the spans that the configuration keeps.
-    pub(super) spans: f64,
+    /// Share of the spans that the configuration keeps, beside failures and the slowest; `None` for no
+    /// spans at all, and nothing of what they need: parents, and the ids in exemplars.
+    pub(super) spans: Option<f64>,
     /// Most bytes of a call that are copied.
     pub(super) call_bytes: u32,
 }
 
 /// From nothing given up to all that may be. Each step keeps what the one before gave up.
-const LADDER: [Measures; 7] = [
-    measures(0, 1.0, MAX_CALL_BYTES),
-    measures(8, 1.0, MAX_CALL_BYTES),
-    measures(8, 0.25, MAX_CALL_BYTES),
-    measures(8, 0.05, MAX_CALL_BYTES),
-    measures(8, 0.0, MAX_CALL_BYTES),
-    measures(16, 0.0, 32 << 10),
-    measures(16, 0.0, 16 << 10),
+const LADDER: [Measures; 10] = [
+    measures(0, Some(1.0), MAX_CALL_BYTES),
+    measures(8, Some(1.0), MAX_CALL_BYTES),
+    measures(8, Some(0.5), MAX_CALL_BYTES),
+    measures(8, Some(0.25), MAX_CALL_BYTES),
+    measures(8, Some(0.1), MAX_CALL_BYTES),
+    measures(8, Some(0.03), MAX_CALL_BYTES),
+    measures(8, Some(0.0), MAX_CALL_BYTES),
+    measures(16, None, MAX_CALL_BYTES),
+    measures(16, None, 32 << 10),
+    measures(16, None, 16 << 10),
 ];
 
-const fn measures(pause_millis: u64, spans: f64, call_bytes: u32) -> Measures {
+const fn measures(pause_millis: u64, spans: Option<f64>, call_bytes: u32) -> Measures {
     Measures {
         pause: Duration::from_millis(pause_millis),
         spans,

@@ -8,7 +8,9 @@ mod governor;
 mod lines;
 mod log;
 mod own;
+mod recorder;
 mod recording;
+mod shelf;
 mod status;
 mod systemd;
 mod watch;
@@ -23,21 +25,19 @@ use std::time::{Duration, Instant, SystemTime};
 use clap::ArgMatches;
 use serde_json::{Value, json};
 use wirespan_capture::{HookSet, Live, Options};
-use wirespan_engine::{Closed, Exchange, Nanos, Registry, Sink};
+use wirespan_engine::{Closed, Nanos, Registry};
 use wirespan_export::metrics::Metrics;
-use wirespan_export::observe::Observer;
 use wirespan_export::record::RecordWriter;
 use wirespan_export::semconv::Routes;
 use wirespan_export::spans;
 use wirespan_identity::Root;
-use wirespan_telemetry::{Admin, Config as Exporting, Doors, Exporter, Queue, Scrape};
+use wirespan_telemetry::{Admin, Config as Exporting, Doors, Exporter, Scrape};
 
 use crate::census::{Census, Taps};
 use crate::cli::AgentArgs;
 use crate::config::{self, Config, Effective, Fault, Running, Sources};
 use crate::doctor;
 use crate::exit::Exit;
-use crate::filter::Filter;
 use crate::live;
 use crate::terminal::Terminal;
 use crate::top::Watched;
@@ -51,6 +51,7 @@ use governor::{Governor, Step, Usage};
 use lines::{Lines, Target};
 use log::Log;
 use own::Own;
+use recorder::Recorder;
 use recording::Recording;
 use status::{Status, Vitals};
 use systemd::Notify;
@@ -262,71 +263,6 @@ impl Asked {
             call_bytes: running.call_bytes,
             routes: Arc::clone(&running.routes),
             spans: running.spans,
-        }
-    }
-}
-
-/// Takes exchanges of the engine.
-struct Recorder {
-    filter: Filter,
-    observer: Observer,
-    queue: Option<Arc<Queue>>,
-    census: Census,
-    own_pid: u32,
-    flows: Arc<Flows>,
-    lines: Option<Lines>,
-    records: RecordWriter,
-    /// The line in work.
-    line: Vec<u8>,
-    watched: Watched,
-}
-
-impl Sink for Recorder {
-    fn begun(&mut self, request: &Exchange<'_>) {
-        self.observer.begun(request);
-    }
-
-    fn exchange(&mut self, exchange: &Exchange<'_>) {
-        // What the program itself exports, and who asks it for metrics, would be counted by being
-        // counted.
-        let own = exchange
-            .process
-            .is_some_and(|process| process.pid == self.own_pid);
-        if own || !self.filter.matches(exchange) {
-            self.observer.left_out(exchange);
-            return;
-        }
-        let known = self.census.known(exchange);
-        let ends = known.ends();
-        if self.lines.is_some() || self.flows.is_followed() {
-            self.line.clear();
-            self.records.write_between(&mut self.line, exchange, &ends);
-            self.flows.tell(&self.line);
-            if let Some(lines) = &self.lines {
-                lines.feed(&self.line);
-            }
-        }
-        self.watched.record(exchange, &ends);
-        let span = self.observer.exchange_between(exchange, &ends);
-        if let (Some(span), Some(queue)) = (span, &self.queue) {
-            queue.push(span);
-        }
-    }
-}
-
-impl Recorder {
-    /// What became of records, where they go to a file.
-    fn written(&self) -> Option<[u64; 3]> {
-        let lines = self.lines.as_ref();
-        lines.map(|lines| lines.counts().now())
-    }
-
-    /// Exports the spans that need not wait for their trace any longer: at `now`, or at the end.
-    fn release(&mut self, now: Option<Nanos>) {
-        for span in self.observer.released(now) {
-            if let Some(queue) = &self.queue {
-                queue.push(span);
-            }
         }
     }
 }
@@ -576,7 +512,10 @@ impl Agent {
         let measures = self.governor.measures();
         live.set_pause(measures.pause);
         let mut spans = self.asked.spans;
-        spans.tail.rate *= measures.spans;
+        match measures.spans {
+            Some(share) => spans.tail.rate *= share,
+            None => spans.any = false,
+        }
         let routes = Arc::clone(&self.asked.routes);
         self.recorder.observer.configure(routes, spans);
         live.set_call_bytes(self.asked.call_bytes.min(measures.call_bytes))

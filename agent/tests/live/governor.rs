@@ -1,64 +1,202 @@
-//! An agent that may use little under a load that wants much: it does with less, counts all the
-//! same, and takes everything up again.
+//! An agent that may use half of what a load wants of it: it does with less, counts all the same, and
+//! takes everything up again.
 
-use std::thread;
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::lab::{Lab, run};
-use crate::page::labelled as sum;
+use crate::page::{count, figure, labelled, page};
 use crate::receiver::{Receiver, Speaks};
-use crate::watch::{Watcher, capture, until};
+use crate::watch::{Folder, Watcher, capture, until};
+
+const SERVER: &str = "http_server_request_duration_seconds";
+const CLIENT: &str = "http_client_request_duration_seconds";
+
+/// Requests on connections that are kept, as many in each second whatever the machine is like, until
+/// it is ended.
+struct Load {
+    stop: Arc<AtomicBool>,
+    asked: Arc<AtomicU64>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Load {
+    const CONNECTIONS: usize = 4;
+    /// Between two requests of one connection.
+    const PACE: Duration = Duration::from_millis(4);
+
+    fn start(port: &str) -> Self {
+        let (stop, asked) = (
+            Arc::new(AtomicBool::new(false)),
+            Arc::new(AtomicU64::new(0)),
+        );
+        let one = |_| {
+            let (stop, asked) = (Arc::clone(&stop), Arc::clone(&asked));
+            let server = ("127.0.0.1", port.parse::<u16>().expect("a port"));
+            let mut connection = TcpStream::connect(server).expect("connected");
+            thread::spawn(move || {
+                let begun = Instant::now();
+                let mut sent = 0;
+                while !stop.load(Ordering::Relaxed) {
+                    let request = b"GET /api/x HTTP/1.1\r\nhost: a\r\n\r\n";
+                    connection.write_all(request).expect("asked");
+                    assert!(connection.read(&mut [0; 4096]).expect("an answer") > 0);
+                    asked.fetch_add(1, Ordering::Relaxed);
+                    sent += 1;
+                    thread::sleep((Self::PACE * sent).saturating_sub(begun.elapsed()));
+                }
+            })
+        };
+        let threads = (0..Self::CONNECTIONS).map(one).collect();
+        Self {
+            stop,
+            asked,
+            threads,
+        }
+    }
+
+    /// Ends it; how many requests there were.
+    fn end(self) -> u64 {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads {
+            thread.join().expect("it asked");
+        }
+        self.asked.load(Ordering::Relaxed)
+    }
+}
+
+/// Processors that a process uses over a time, by the kernel's clock ticks.
+fn used(pid: u32, over: Duration) -> f64 {
+    let ticks = || {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("a process");
+        let (_, fields) = stat.rsplit_once(") ").expect("a name");
+        let fields: Vec<f64> = fields
+            .split(' ')
+            .skip(11)
+            .take(2)
+            .map(|field| field.parse().expect("ticks"))
+            .collect();
+        fields.iter().sum::<f64>()
+    };
+    let (before, begun) = (ticks(), Instant::now());
+    thread::sleep(over);
+    (ticks() - before) / 100.0 / begun.elapsed().as_secs_f64()
+}
+
+/// An agent that sends spans, and is told of a budget while it runs.
+struct Governed {
+    watcher: Watcher,
+    page: String,
+    socket: String,
+    _folder: Folder,
+}
+
+impl Governed {
+    fn start(port: &str, otlp: &str) -> Self {
+        let folder = Folder::new("governor");
+        let socket = folder.file("wirespan.sock");
+        let socket = socket.to_str().expect("UTF-8").to_owned();
+        let arguments = ["agent", "--no-tls", "--port", port, "--otlp", otlp];
+        let variables = [
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),
+            ("WIRESPAN_LISTEN", "127.0.0.1:0"),
+            ("WIRESPAN_SOCKET", &socket),
+        ];
+        let watcher = Watcher::start_with(&arguments, &variables);
+        let watcher = watcher.unwrap_or_else(|(status, said)| panic!("{status}: {said:?}"));
+        let page = watcher.hear("wirespan: metrics at ");
+        Self {
+            watcher,
+            page,
+            socket,
+            _folder: folder,
+        }
+    }
+
+    fn set_budget(&self, resource: &str, value: &str) {
+        let patch = format!("{{\"budget\": {{\"{resource}\": {value}}}}}");
+        let url = "http://agent/config/dynamic";
+        let put = ["-sS", "-f", "-o", "/dev/null", "-X", "PUT", "-d", &patch];
+        run(
+            "curl",
+            &[&put[..], &["--unix-socket", &self.socket, url]].concat(),
+        );
+    }
+
+    fn level(&self) -> f64 {
+        figure(&page(&self.page), "wirespan_governor_level", "")
+    }
+
+    fn steps(&self, kind: &str) -> u64 {
+        labelled(&self.page, "wirespan_governor_steps_total", kind)
+    }
+
+    /// Waits until nothing has been given up or taken up again for a while.
+    fn settle(&self) {
+        let begun = Instant::now();
+        let (mut level, mut since) = (self.level(), Instant::now());
+        while level == 0.0 || since.elapsed() < Duration::from_secs(4) {
+            assert!(
+                begun.elapsed() < Duration::from_secs(90),
+                "it does not settle"
+            );
+            thread::sleep(Duration::from_secs(1));
+            let now = self.level();
+            if now != level {
+                (level, since) = (now, Instant::now());
+            }
+        }
+    }
+
+    fn take_up_everything(&self) {
+        let began = Instant::now();
+        while self.level() > 0.0 {
+            assert!(began.elapsed() < Duration::from_secs(120), "it stays down");
+            thread::sleep(Duration::from_secs(1));
+        }
+    }
+}
 
 #[test]
-fn beyond_its_budget_an_agent_does_with_less_and_counts_all() {
-    const REQUESTS: u64 = 500;
+fn with_half_of_what_it_wants_an_agent_stays_within_its_budget_and_counts_all() {
     let Some(_alone) = capture() else { return };
     let Some(lab) = Lab::start(&["nginx"]) else {
         return;
     };
     let receiver = Receiver::start(Speaks::Http);
-    let (port, otlp) = (lab.told("nginx"), receiver.url());
-    let arguments = ["agent", "--no-tls", "--port", port, "--otlp", &otlp];
-    let variables = [
-        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),
-        ("WIRESPAN_LISTEN", "127.0.0.1:0"),
-        ("WIRESPAN_BUDGET_PROCESSORS", "0.05"),
-    ];
-    let watcher = Watcher::start_with(&arguments, &variables);
-    let watcher = watcher.unwrap_or_else(|(status, said)| panic!("{status}: {said:?}"));
-    let page = watcher.hear("wirespan: metrics at ");
-    let url = format!("http://127.0.0.1:{port}/api/x");
+    let port = lab.told("nginx");
+    let agent = Governed::start(port, &receiver.url());
+    let pid = agent.watcher.pid();
+    let load = Load::start(port);
+    thread::sleep(Duration::from_secs(2));
+    let unbounded = used(pid, Duration::from_secs(6));
+    assert_eq!(agent.level(), 0.0, "nobody has said what it may use");
 
-    let mut asked = 0;
-    let began = Instant::now();
-    let down = || sum(&page, "wirespan_governor_steps_total", "down_processors");
-    while down() < 3 {
-        assert!(began.elapsed() < Duration::from_secs(60), "no steps");
-        let requests = REQUESTS.to_string();
-        run("ab", &["-q", "-k", "-n", &requests, "-c", "4", &url]);
-        asked += REQUESTS;
-    }
-    let counted = |metric: &str| {
-        sum(
-            &page,
-            &format!("{metric}_request_duration_seconds_count"),
-            "",
-        )
-    };
-    until("the count of all", || {
-        counted("http_server") == asked && counted("http_client") == asked
-    });
-    // From the second step on there are fewer spans.
-    let left_out = sum(&page, "wirespan_spans_left_out_total", "sampling");
-    assert!(left_out > 0, "of {asked}");
-    assert_eq!(sum(&page, "wirespan_capture_lost_events_total", ""), 0);
-    // Each look at the page costs, too.
-    let began = Instant::now();
-    while sum(&page, "wirespan_governor_level", "") > 0 {
-        assert!(began.elapsed() < Duration::from_secs(90), "it stays down");
-        thread::sleep(Duration::from_secs(1));
-    }
-    let up = sum(&page, "wirespan_governor_steps_total", "\"up\"");
-    assert_eq!(up, down());
-    watcher.end();
+    let budget = unbounded / 2.0;
+    agent.set_budget("processors", &format!("{budget:.4}"));
+    agent.settle();
+    let bounded = used(pid, Duration::from_secs(8));
+    let mut told = format!("governor: {unbounded:.3} processors unbounded, then {bounded:.3}");
+    write!(told, " of {budget:.3} at level {}", agent.level()).expect("text");
+    let _ = writeln!(std::io::stderr(), "{told}");
+    let exhausted = figure(&page(&agent.page), "wirespan_governor_exhausted", "");
+    assert!(bounded <= 1.2 * budget && exhausted == 0.0, "{told}");
+    assert!(agent.steps("down_processors") > 0);
+    let left_out = labelled(&agent.page, "wirespan_spans_left_out_total", "sampling");
+    assert!(left_out > 0, "{told}");
+
+    let asked = load.end();
+    let counted = || [SERVER, CLIENT].map(|metric| count(&agent.page, metric));
+    until("the count of all", || counted() == [asked; 2]);
+    let lost = labelled(&agent.page, "wirespan_capture_lost_events_total", "");
+    assert_eq!(lost, 0);
+    agent.take_up_everything();
+    assert_eq!(agent.steps("\"up\""), agent.steps("down"));
+    agent.watcher.end();
 }

@@ -363,6 +363,16 @@ impl Causes {
         Some(place)
     }
 
+    /// Forgets all that is open: nobody will tell of its end.
+    pub(super) fn forget(&mut self) {
+        for (_, open) in self.open.drain() {
+            self.traces.leave(open.trace);
+        }
+        self.workers.clear();
+        self.asked.clear();
+        self.pairs = Pairs::default();
+    }
+
     fn put_down(&mut self, worker: Worker) {
         if let Some(handled) = self.workers.get_mut(&worker) {
             handled.count -= 1;

@@ -137,6 +137,8 @@ impl Span {
 /// How spans are made.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
+    /// Whether there are any: else nothing is remembered of requests and traces either.
+    pub any: bool,
     /// Which traces are recorded.
     pub head: Head,
     /// Which of their spans are kept.
@@ -152,6 +154,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
+            any: true,
             head: Head::default(),
             tail: Tail::default(),
             adopt_sent_ids: true,
@@ -197,8 +200,28 @@ impl Spans {
     }
 
     /// Makes spans this way from now on.
-    pub const fn configure(&mut self, options: Options) {
+    pub fn configure(&mut self, options: Options) {
+        if self.options.any && !options.any {
+            self.causes.forget();
+        }
         self.options = options;
+    }
+
+    /// The span of a finished exchange, if it is to be exported at once. One whose trace is not settled
+    /// waits for [`Spans::released`].
+    #[must_use]
+    pub fn of(
+        &mut self,
+        exchange: &Exchange<'_>,
+        facts: &Facts<'_>,
+        ends: &Ends<'_>,
+    ) -> Option<Span> {
+        if !self.options.any {
+            self.counts.unsampled += 1;
+            return None;
+        }
+        let place = self.place(exchange, facts);
+        self.make(exchange, facts, ends, place)
     }
 
     /// What became of spans so far.
@@ -213,6 +236,9 @@ impl Spans {
     /// A request begins, whose task is known ([`Sink::begun`](wirespan_engine::Sink::begun)): now it
     /// is decided what caused it.
     pub fn begin(&mut self, exchange: &Exchange<'_>) {
+        if !self.options.any {
+            return;
+        }
         let facts = Facts::outline(exchange);
         let told = self.told(exchange, &facts);
         self.causes.begin(exchange, facts.kind, told);
