@@ -101,6 +101,9 @@ pub(crate) enum Command {
     /// The configuration of agent: its schema, all keys, and whether a file is right (docs/CONFIG.md)
     #[command(subcommand)]
     Config(Box<ConfigCommand>),
+    /// Print files for the programs that start wirespan
+    #[command(subcommand)]
+    Emit(EmitCommand),
     /// List the registered protocols: name, usual ports, what is covered
     Protocols,
     /// Print a completion script for a shell
@@ -202,6 +205,31 @@ pub(crate) enum ConfigCommand {
         /// The file: YAML, or TOML if its name ends with .toml
         file: PathBuf,
     },
+}
+
+/// What to print for whom.
+#[derive(Debug, Subcommand)]
+pub(crate) enum EmitCommand {
+    /// Print a unit for systemd: the agent with the rights that it needs and no others, watched and
+    /// told to read its configuration again (/etc/systemd/system/wirespan.service)
+    Systemd(SystemdArgs),
+}
+
+/// What the unit says.
+#[derive(Args, Debug)]
+pub(crate) struct SystemdArgs {
+    /// The configuration of the agent
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// What the agent may use of processors: 0.5 is half the time of one
+    #[arg(long, value_name = "N")]
+    pub(crate) processors: Option<f64>,
+    /// What it may use of memory, in MiB
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) memory: Option<u32>,
+    /// Where the program will be [default: where this one is]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) program: Option<PathBuf>,
 }
 
 /// Which configuration to print.

@@ -12,6 +12,7 @@ mod cli;
 mod collect;
 mod config;
 mod doctor;
+mod emit;
 mod exit;
 mod explain;
 mod fault;
@@ -81,6 +82,7 @@ pub fn main(registry: Result<Registry, DuplicateProtocol>) -> ExitCode {
         Command::Doctor(args) => doctor::run(&args, &terminal),
         Command::Explain(args) => explain::run(&args, &registry, &terminal),
         Command::Record(args) => live::record(*args, &registry, &terminal),
+        Command::Emit(command) => emit::run(&command, &terminal),
         Command::Protocols => introspect::protocols(&registry, &terminal),
         Command::Completions { shell } => {
             introspect::completions(shell, &mut Cli::command(), &terminal)
