@@ -39,6 +39,7 @@ pub use feed::Ledger;
 pub use hooks::{HookSet, Omitted, Target};
 pub use kernel::{Filters, Losses, MAX_CALL_BYTES};
 pub use live::{Finished, Live, Options};
+pub use memory::give_back;
 pub use sockets::{TcpSocket, tcp_sockets};
 pub use spread::WorkerLoad;
 pub use tap::Tap;

@@ -23,7 +23,7 @@ pub struct Queue {
     batch: usize,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Inner {
     spans: VecDeque<Span>,
     bytes: usize,
@@ -31,6 +31,8 @@ struct Inner {
     dropped: u64,
     /// Nobody takes spans out any more.
     closed: bool,
+    /// Share of the bounds that may be used.
+    room: f64,
 }
 
 impl Queue {
@@ -38,7 +40,13 @@ impl Queue {
     #[must_use]
     pub fn new(max_spans: usize, batch: usize) -> Self {
         Self {
-            inner: Mutex::default(),
+            inner: Mutex::new(Inner {
+                spans: VecDeque::new(),
+                bytes: 0,
+                dropped: 0,
+                closed: false,
+                room: 1.0,
+            }),
             full_batch: Notify::new(),
             taken: Condvar::new(),
             max_spans,
@@ -67,6 +75,21 @@ impl Queue {
             return;
         }
         self.put(inner, span);
+    }
+
+    /// Lets this share of the bounds be used from now on, from 0 to 1; the spans that waited longest and have
+    /// no room any more are dropped and counted.
+    pub fn set_room(&self, share: f64) {
+        let mut inner = self.lock();
+        inner.room = share;
+        let (most, most_bytes) = self.bounds(&inner);
+        while (inner.spans.len() > most || inner.bytes > most_bytes)
+            && let Some(span) = inner.spans.pop_front()
+        {
+            inner.bytes = inner.bytes.saturating_sub(span.heap_bytes());
+            inner.dropped += 1;
+        }
+        inner.spans.shrink_to_fit();
     }
 
     /// Spans that wait.
@@ -118,7 +141,14 @@ impl Queue {
     }
 
     fn is_full(&self, inner: &Inner, span: &Span) -> bool {
-        inner.spans.len() >= self.max_spans || inner.bytes + span.heap_bytes() > MAX_BYTES
+        let (most, most_bytes) = self.bounds(inner);
+        inner.spans.len() >= most || inner.bytes + span.heap_bytes() > most_bytes
+    }
+
+    /// How many spans, and bytes of them, may wait.
+    fn bounds(&self, inner: &Inner) -> (usize, usize) {
+        let of = |bound: usize| (bound as f64 * inner.room) as usize;
+        (of(self.max_spans), of(MAX_BYTES))
     }
 
     fn put(&self, mut inner: MutexGuard<'_, Inner>, span: Span) {

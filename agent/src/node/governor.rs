@@ -39,6 +39,15 @@ pub(super) struct Measures {
     pub(super) call_bytes: u32,
 }
 
+impl Measures {
+    /// Share of the spans' queue that may be used: where fewer spans are made, fewer may wait.
+    pub(super) fn queue(self) -> f64 {
+        /// For failures and the slowest.
+        const LEAST: f64 = 0.03;
+        self.spans.map_or(0.0, |share| share.max(LEAST))
+    }
+}
+
 /// From nothing given up to all that may be. Each step keeps what the one before gave up.
 const LADDER: [Measures; 10] = [
     measures(0, Some(1.0), MAX_CALL_BYTES),

@@ -47,7 +47,7 @@ use control::{Control, Order, Orders};
 use desk::Desk;
 use flows::Flows;
 pub(crate) use governor::Budget;
-use governor::{Governor, Step, Usage};
+use governor::{Governor, Resource, Step, Usage};
 use lines::{Lines, Target};
 use log::Log;
 use own::Own;
@@ -505,6 +505,10 @@ impl Agent {
         if let Err(error) = self.measure(live) {
             self.log.warn(&format!("budget: {error}"));
         }
+        if step == Step::Down(Resource::Memory) {
+            // What was given up is in the allocator's hands until then.
+            wirespan_capture::give_back();
+        }
     }
 
     /// Does what the configuration says, as far as the governor allows.
@@ -518,6 +522,7 @@ impl Agent {
         }
         let routes = Arc::clone(&self.asked.routes);
         self.recorder.observer.configure(routes, spans);
+        self.exporter.queue().set_room(measures.queue());
         live.set_call_bytes(self.asked.call_bytes.min(measures.call_bytes))
     }
 }

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use crate::lab::{Lab, run};
 use crate::page::{count, figure, labelled, page};
-use crate::receiver::{Receiver, Speaks};
+use crate::receiver::{Behaviour, Receiver, Speaks};
+use crate::soak::memory_kib;
 use crate::watch::{Folder, Watcher, capture, until};
 
 const SERVER: &str = "http_server_request_duration_seconds";
@@ -129,6 +130,11 @@ impl Governed {
         );
     }
 
+    /// MiB of resident memory.
+    fn memory(&self) -> u64 {
+        memory_kib(self.watcher.pid(), "VmRSS:") >> 10
+    }
+
     fn level(&self) -> f64 {
         figure(&page(&self.page), "wirespan_governor_level", "")
     }
@@ -196,6 +202,56 @@ fn with_half_of_what_it_wants_an_agent_stays_within_its_budget_and_counts_all() 
     until("the count of all", || counted() == [asked; 2]);
     let lost = labelled(&agent.page, "wirespan_capture_lost_events_total", "");
     assert_eq!(lost, 0);
+    agent.take_up_everything();
+    assert_eq!(agent.steps("\"up\""), agent.steps("down"));
+    agent.watcher.end();
+}
+
+#[test]
+fn memory_that_spans_take_is_given_back_for_the_sake_of_a_budget() {
+    let Some(_alone) = capture() else { return };
+    let Some(lab) = Lab::start(&["nginx"]) else {
+        return;
+    };
+    let receiver = Receiver::start(Speaks::Http);
+    receiver.behave(Behaviour::Hang);
+    let port = lab.told("nginx");
+    let agent = Governed::start(port, &receiver.url());
+    let of = |name: &str| labelled(&agent.page, name, "");
+    let counted = || [SERVER, CLIENT].map(|metric| count(&agent.page, metric));
+    let load = Load::start(port);
+    thread::sleep(Duration::from_millis(500));
+    let before = agent.memory();
+    until("the queue is full", || {
+        of("wirespan_spans_dropped_total") > 0
+    });
+    let asked = load.end();
+    until("the count of all", || counted() == [asked; 2]);
+    let unbounded = agent.memory();
+    assert!(
+        unbounded > before + 6,
+        "spans that nobody takes: {unbounded} MiB"
+    );
+
+    let budget = before + (unbounded - before) / 2;
+    agent.set_budget("memory", &budget.to_string());
+    until("it is within its budget", || agent.memory() <= budget);
+    let told = format!("{before} MiB, {unbounded} with spans, budget {budget}");
+    let _ = writeln!(
+        std::io::stderr(),
+        "governor: {told}, {} in the end",
+        agent.memory()
+    );
+    assert!(
+        agent.level() > 0.0 && agent.steps("down_memory") > 0,
+        "{told}"
+    );
+    // Each span has a fate: those of the request that hangs are still under way.
+    let fates = of("wirespan_spans_dropped_total")
+        + of("wirespan_spans_queued")
+        + labelled(&agent.page, "wirespan_spans_left_out_total", "sampling");
+    assert_eq!(fates + 512, 2 * asked, "{told}");
+    agent.set_budget("memory", "null");
     agent.take_up_everything();
     assert_eq!(agent.steps("\"up\""), agent.steps("down"));
     agent.watcher.end();

@@ -118,12 +118,10 @@ fn lost(url: &str) -> Vec<String> {
     some.map(str::to_owned).collect()
 }
 
-/// What a process holds of its own: the ring buffer's pages, which come in as they are used, are not.
-fn private_kib(pid: u32) -> u64 {
+/// Memory of a process, as its `status` has it under a name.
+pub(crate) fn memory_kib(pid: u32, name: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("a process");
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("RssAnon:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
     let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
     number.expect("its memory")
 }
@@ -159,7 +157,8 @@ fn soak() {
     let began = Instant::now();
     while memory.len() < 8 || began.elapsed() < Duration::from_secs(seconds) {
         latencies.push(load.round());
-        memory.push(private_kib(watcher.pid()));
+        // The ring buffer's pages come in as they are used; what else there is is its own.
+        memory.push(memory_kib(watcher.pid(), "RssAnon:"));
     }
 
     let rounds = memory.len() as u64;

@@ -2,8 +2,8 @@
 
 use wirespan_workload::{Hooks, compare};
 
-use crate::page::{count, sum};
 use crate::lab::{Ends, Lab, assert_counts, kind, run};
+use crate::page::{count, sum};
 use crate::scenarios::{assert_none, assert_replays_as_seen};
 use crate::watch::{Watcher, capture, play, until};
 
