@@ -7,12 +7,13 @@
 mod describe;
 mod taps;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use hashbrown::HashMap;
 use wirespan_capture::Tap;
 use wirespan_engine::api::Direction;
 use wirespan_engine::{
@@ -44,14 +45,32 @@ pub(crate) struct Census(Arc<Mutex<Records>>);
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Known {
     owner: Option<Arc<Owner>>,
-    peer: Option<Box<str>>,
+    peer: Option<Peer>,
+}
+
+/// What is known of the other end.
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum Peer {
+    /// The service that it belongs to.
+    Owner(Arc<Owner>),
+    /// The name that the machine has for its address.
+    Name(Box<str>),
 }
 
 impl Known {
     pub(crate) fn ends(&self) -> Ends<'_> {
         Ends {
             owner: self.owner.as_deref(),
-            peer: self.peer.as_deref(),
+            peer: self.peer.as_ref().map(Peer::name),
+        }
+    }
+}
+
+impl Peer {
+    fn name(&self) -> &str {
+        match self {
+            Self::Owner(owner) => &owner.service.name,
+            Self::Name(name) => name,
         }
     }
 }
@@ -156,13 +175,12 @@ impl Records {
     /// The owner of a process's sockets: as it was found before, unless that was longer ago than
     /// `fresh`, or the process has another name now.
     fn owner(&mut self, process: &Process, fresh: Option<Duration>) -> Arc<Owner> {
-        let now = Instant::now();
         if let Some(found) = self.owners.get_mut(&process.pid)
             && found.process == *process
         {
-            let stale = fresh.is_some_and(|fresh| now.duration_since(found.when) > fresh);
+            let stale = fresh.is_some_and(|fresh| found.when.elapsed() > fresh);
             if stale {
-                found.when = now;
+                found.when = Instant::now();
                 if let Some(read) = self.root.process(process.pid) {
                     let owner = describe::owner(Some(read), process, &self.host);
                     if owner != *found.owner {
@@ -180,7 +198,7 @@ impl Records {
         let found = Found {
             process: *process,
             owner: Arc::clone(&owner),
-            when: now,
+            when: Instant::now(),
         };
         self.owners.insert(process.pid, found);
         owner
@@ -210,14 +228,16 @@ impl Records {
 
     /// The service at the address `remote` of a connection, whose other `side` it is: a process of this
     /// machine, else the name that the machine has for the address.
-    fn peer(&mut self, pair: Pair, remote: Address, side: Side) -> Option<Box<str>> {
+    fn peer(&mut self, pair: Pair, remote: Address, side: Side) -> Option<Peer> {
         let remote = canonical(remote);
         let ends = self.pairs.get(&pair).filter(|_| is_telling(&remote, side));
         let end = ends.and_then(|ends| ends.iter().find(|end| end.address == remote));
         if let Some(end) = end {
-            return Some(end.owner.service.name.clone());
+            return Some(Peer::Owner(Arc::clone(&end.owner)));
         }
-        self.names.of(remote.ip()?).map(Into::into)
+        self.names
+            .of(remote.ip()?)
+            .map(|name| Peer::Name(name.into()))
     }
 
     fn open(&mut self, id: ConnectionId, opening: &Opening) {

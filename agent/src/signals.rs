@@ -39,6 +39,7 @@ impl Signals {
             routes: Arc::new(Routes {
                 patterns: args.route.clone(),
                 heuristic: args.route_heuristic == Switch::On,
+                methods: config.known_methods.clone(),
             }),
             spans,
             resource: config.resource.clone(),
@@ -47,16 +48,13 @@ impl Signals {
 
     /// An observer with metrics of its own.
     pub(crate) fn observer(&self) -> Observer {
-        self.observer_of(Arc::new(Metrics::new(self.metrics)))
+        self.observer_of(Arc::new(Metrics::new(self.metrics)), true)
     }
 
-    /// An observer that counts into `metrics`.
-    pub(crate) fn observer_of(&self, metrics: Arc<Metrics>) -> Observer {
-        Observer::new(
-            metrics,
-            Arc::clone(&self.routes),
-            Some(Spans::new(self.spans)),
-        )
+    /// An observer that counts into `metrics`, and makes spans where somebody wants them.
+    pub(crate) fn observer_of(&self, metrics: Arc<Metrics>, spans: bool) -> Observer {
+        let spans = spans.then(|| Spans::new(self.spans));
+        Observer::new(metrics, Arc::clone(&self.routes), spans)
     }
 
     /// What writes them as lines of JSON.

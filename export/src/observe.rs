@@ -7,7 +7,7 @@ use wirespan_engine::{Exchange, Nanos};
 use crate::metrics::{Metrics, Scratch};
 use crate::owner::Ends;
 use crate::semconv::{Facts, Routes};
-use crate::spans::{Counts, Options, Span, Spans};
+use crate::spans::{Counts, Made, Options, Span, Spans};
 
 /// Counts exchanges and makes spans of them. One for each thread; the metrics may be shared.
 #[derive(Clone, Debug)]
@@ -20,7 +20,8 @@ pub struct Observer {
 }
 
 impl Observer {
-    /// Counts into `metrics`; makes spans where `spans` is given.
+    /// Counts into `metrics`; makes spans where `spans` is given. Exemplars name spans that somebody
+    /// exports: those that are made, or where none are, those that the requests name.
     #[must_use]
     pub fn new(metrics: Arc<Metrics>, routes: Arc<Routes>, spans: Option<Spans>) -> Self {
         Self {
@@ -68,13 +69,22 @@ impl Observer {
             self.metrics.introduce(&owner.service, &mut self.scratch);
         }
         let spans = self.spans.as_mut();
-        let span = spans.and_then(|spans| spans.of(exchange, &facts, ends));
-        let named = span
-            .as_ref()
-            .map(|span| (span.ids.trace_id, span.ids.span_id));
-        self.metrics
-            .record(exchange, &facts, named, &mut self.scratch);
-        span
+        let made = spans.map(|spans| spans.of(exchange, &facts, ends));
+        let named = match &made {
+            Some(Made::Span(span)) => Some((span.ids.trace_id, span.ids.span_id)),
+            Some(Made::Waits(_) | Made::Nothing) => None,
+            None => sent(exchange),
+        };
+        let (metrics, scratch) = (&self.metrics, &mut self.scratch);
+        metrics.record(exchange, &facts, named, scratch);
+        match (made, &mut self.spans) {
+            (Some(Made::Span(span)), _) => Some(span),
+            (Some(Made::Waits(waits)), Some(spans)) => {
+                spans.hold(*waits, metrics.latest(exchange, &facts, scratch));
+                None
+            }
+            _ => None,
+        }
     }
 
     /// Takes the spans that had to wait for their trace, at `now` by the clock of exchanges; with
@@ -95,4 +105,11 @@ impl Observer {
     pub fn span_counts(&self) -> Counts {
         self.spans.as_ref().map(Spans::counts).unwrap_or_default()
     }
+}
+
+/// The span that a request names, unless whoever sent it does not record it.
+fn sent(exchange: &Exchange<'_>) -> Option<([u8; 16], [u8; 8])> {
+    let context = exchange.trace.as_ref()?;
+    let is_recorded = context.sampled != Some(false);
+    is_recorded.then_some((context.trace_id, context.span_id))
 }

@@ -1,11 +1,18 @@
 //! Where to export to, and how: the environment variables that OpenTelemetry has for it.
 
+mod pairs;
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use wirespan_export::spans::{Head, Options as SpanOptions};
 
+use crate::delta::Temporality;
 use crate::encode::Resource;
+pub use pairs::{read_pairs, write_pairs};
 
 /// What is wrong with a variable or an address.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -47,6 +54,43 @@ pub struct Target {
     pub headers: Vec<(String, String)>,
     /// How long a request may take.
     pub timeout: Duration,
+    /// Whether requests are compressed with gzip.
+    pub gzip: bool,
+    /// Who is trusted, and who one is, where the endpoint is `https`.
+    pub tls: Tls,
+}
+
+/// Files in PEM that TLS is spoken with; without them, with the certificates that the machine trusts,
+/// and anonymously.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Tls {
+    /// The certificates that are trusted.
+    pub certificate: Option<PemFile>,
+    /// The client's certificate, and its key.
+    pub client: Option<[PemFile; 2]>,
+}
+
+/// A file, and which variable names it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct PemFile {
+    /// The variable.
+    pub variable: String,
+    /// The file.
+    pub path: PathBuf,
+}
+
+impl PemFile {
+    /// What is in it.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be read, with the variable's name.
+    #[cfg(feature = "tls")]
+    pub(crate) fn read(&self) -> Result<Vec<u8>, Error> {
+        let Self { variable, path } = self;
+        let wrong = |error| Error(format!("{variable}: {}: {error}", path.display()));
+        std::fs::read(path).map_err(wrong)
+    }
 }
 
 /// Which signals are exported.
@@ -80,6 +124,12 @@ pub struct Config {
     /// Whether metrics have exponential histograms:
     /// `OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION`.
     pub exponential: bool,
+    /// Which metrics are sent as what was counted since they were sent last:
+    /// `OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE`.
+    pub temporality: Temporality,
+    /// The HTTP methods that are told apart, in place of those that the conventions know:
+    /// `OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS`.
+    pub known_methods: Option<Vec<Box<str>>>,
     /// How long a batch is tried for.
     pub give_up: Duration,
 }
@@ -137,6 +187,8 @@ impl Config {
                 .number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512)?
                 .clamp(1, 65_536) as usize,
             exponential: env.exponential()?,
+            temporality: env.temporality()?,
+            known_methods: env.known_methods(),
             give_up: Duration::from_secs(300),
         })
     }
@@ -204,23 +256,52 @@ impl Environment<'_> {
             }
         };
         check_scheme(&endpoint)?;
-        if let Some((name, value)) = self.otlp(signal, "COMPRESSION")
-            && value != "none"
-        {
-            return Err(Error(format!(
-                "{name}: only none is supported, found {value:?}"
-            )));
-        }
-        if let Some((name, _)) = self.otlp(signal, "CERTIFICATE") {
-            let message = "is not supported; certificates are those that the machine trusts";
-            return Err(Error(format!("{name} {message}")));
-        }
         Ok(Some(Target {
             endpoint,
             protocol,
             headers: self.headers(signal)?,
             timeout: self.timeout(signal)?,
+            gzip: self.gzip(signal)?,
+            tls: self.tls(signal)?,
         }))
+    }
+
+    fn gzip(&self, signal: Signal) -> Result<bool, Error> {
+        match self.otlp(signal, "COMPRESSION") {
+            None => Ok(false),
+            Some((name, value)) => match value.trim() {
+                "gzip" => Ok(true),
+                "none" => Ok(false),
+                _ => Err(Error(format!(
+                    "{name}: expected gzip or none, found {value:?}"
+                ))),
+            },
+        }
+    }
+
+    fn tls(&self, signal: Signal) -> Result<Tls, Error> {
+        let file = |what: &str| {
+            let (variable, path) = self.otlp(signal, what)?;
+            let path = path.trim().into();
+            Some(PemFile { variable, path })
+        };
+        let client = match (file("CLIENT_CERTIFICATE"), file("CLIENT_KEY")) {
+            (Some(certificate), Some(key)) => Some([certificate, key]),
+            (None, None) => None,
+            (Some(PemFile { variable, .. }), None) => {
+                return Err(Error(format!(
+                    "{variable}: give its key too, by …_CLIENT_KEY"
+                )));
+            }
+            (None, Some(PemFile { variable, .. })) => {
+                let message = "give its certificate too, by …_CLIENT_CERTIFICATE";
+                return Err(Error(format!("{variable}: {message}")));
+            }
+        };
+        Ok(Tls {
+            certificate: file("CERTIFICATE"),
+            client,
+        })
     }
 
     /// The specification's default is `http/protobuf`. An endpoint at the port that is registered
@@ -312,15 +393,27 @@ impl Environment<'_> {
         ratio.ok_or_else(|| Error(format!("{name}: expected 0 to 1, found {value:?}")))
     }
 
-    fn exponential(&self) -> Result<bool, Error> {
+    fn known_methods(&self) -> Option<Vec<Box<str>>> {
+        let list = self.get("OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS")?;
+        let methods = list.split(',').map(str::trim);
+        let methods = methods.filter(|method| !method.is_empty());
+        Some(methods.map(Into::into).collect())
+    }
+
+    fn temporality(&self) -> Result<Temporality, Error> {
         let name = "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE";
-        if let Some(value) = self.get(name)
-            && !value.eq_ignore_ascii_case("cumulative")
-        {
-            return Err(Error(format!(
-                "{name}: only cumulative is supported, found {value:?}"
-            )));
+        let value = self.get(name).unwrap_or_else(|| "cumulative".into());
+        match value.trim().to_ascii_lowercase().as_str() {
+            "cumulative" => Ok(Temporality::Cumulative),
+            "delta" => Ok(Temporality::Delta),
+            "lowmemory" => Ok(Temporality::LowMemory),
+            _ => Err(Error(format!(
+                "{name}: expected cumulative, delta or lowmemory, found {value:?}"
+            ))),
         }
+    }
+
+    fn exponential(&self) -> Result<bool, Error> {
         let name = "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION";
         match self.get(name).as_deref() {
             None | Some("explicit_bucket_histogram") => Ok(false),
@@ -345,193 +438,5 @@ fn check_scheme(endpoint: &str) -> Result<(), Error> {
         _ => Err(Error(format!(
             "{endpoint}: expected a URL such as http://localhost:4317"
         ))),
-    }
-}
-
-/// Reads `key=value,key=value`, values percent-encoded (W3C Baggage, without properties), as the
-/// variables of OpenTelemetry have it; `None` where it is none.
-#[must_use]
-pub fn read_pairs(list: &str) -> Option<Vec<(String, String)>> {
-    let items = list
-        .split(',')
-        .map(str::trim)
-        .filter(|item| !item.is_empty());
-    let pair = |item: &str| {
-        let (key, value) = item.split_once('=')?;
-        let key = key.trim();
-        let legal = !key.is_empty() && key.bytes().all(|b| b.is_ascii_graphic());
-        legal.then_some(())?;
-        Some((key.to_ascii_lowercase(), percent_decoded(value.trim())?))
-    };
-    items.map(pair).collect()
-}
-
-/// Writes what [`read_pairs`] reads.
-#[must_use]
-pub fn write_pairs<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> String {
-    let mut list = String::new();
-    for (key, value) in pairs {
-        if !list.is_empty() {
-            list.push(',');
-        }
-        list.push_str(key);
-        list.push('=');
-        for byte in value.bytes() {
-            match byte {
-                b'%' | b',' | b';' | b'"' | b'\\' => list.push_str(&format!("%{byte:02X}")),
-                0x21..=0x7e => list.push(char::from(byte)),
-                _ => list.push_str(&format!("%{byte:02X}")),
-            }
-        }
-    }
-    list
-}
-
-fn percent_decoded(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
-        match (first, tail) {
-            (b'%', [high, low, tail @ ..]) => {
-                let digit = |b: &u8| char::from(*b).to_digit(16);
-                bytes.push((digit(high)? * 16 + digit(low)?) as u8);
-                rest = tail;
-            }
-            _ => {
-                bytes.push(*first);
-                rest = tail;
-            }
-        }
-    }
-    String::from_utf8(bytes).ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(variables: &[(&str, &str)], endpoint: Option<&str>) -> Result<Config, Error> {
-        let find = |name: &str| {
-            let found = variables.iter().find(|(key, _)| *key == name);
-            found.map(|(_, value)| (*value).to_owned())
-        };
-        Config::read(&find, endpoint, Wanted::Configured)
-    }
-
-    fn targets(variables: &[(&str, &str)], endpoint: Option<&str>) -> [Option<String>; 2] {
-        let config = read(variables, endpoint).expect("valid");
-        [config.traces, config.metrics]
-            .map(|target| target.map(|t| format!("{:?} {}", t.protocol, t.endpoint)))
-    }
-
-    #[test]
-    fn without_an_endpoint_nothing_is_exported() {
-        assert_eq!(targets(&[], None), [None, None]);
-    }
-
-    #[test]
-    fn an_endpoint_for_all_signals_gets_the_signals_path() {
-        let both = targets(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4318/x/")], None);
-        let expected = |path| Some(format!("HttpProtobuf http://c:4318/x/v1/{path}"));
-        assert_eq!(both, [expected("traces"), expected("metrics")]);
-    }
-
-    #[test]
-    fn the_endpoint_of_a_signal_is_used_as_it_is_and_wins() {
-        let variables = [
-            ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4317"),
-            ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://t:9/own"),
-            ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/json"),
-        ];
-        let [traces, metrics] = targets(&variables, None);
-        assert_eq!(traces.as_deref(), Some("HttpJson http://t:9/own"));
-        assert_eq!(metrics.as_deref(), Some("Grpc http://c:4317"));
-        let [traces, _] = targets(&variables, Some("http://flag:4318"));
-        assert_eq!(
-            traces.as_deref(),
-            Some("HttpJson http://flag:4318/v1/traces")
-        );
-    }
-
-    #[test]
-    fn a_signal_may_be_switched_off() {
-        let variables = [
-            ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4317"),
-            ("OTEL_METRICS_EXPORTER", "none"),
-        ];
-        assert_eq!(targets(&variables, None)[1], None);
-        let all_off = [variables[0], ("OTEL_SDK_DISABLED", "true")];
-        assert_eq!(targets(&all_off, None), [None, None]);
-    }
-
-    #[test]
-    fn headers_and_resource_attributes_are_percent_decoded() {
-        let config = read(
-            &[
-                ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4317"),
-                (
-                    "OTEL_EXPORTER_OTLP_HEADERS",
-                    "Authorization=Basic%20YQ==, x = 1",
-                ),
-                (
-                    "OTEL_RESOURCE_ATTRIBUTES",
-                    "service.name=shop,deployment.environment.name=a%2Cb",
-                ),
-            ],
-            None,
-        );
-        let config = config.expect("valid");
-        let headers = config.traces.expect("a target").headers;
-        let expected = [("authorization", "Basic YQ=="), ("x", "1")];
-        assert_eq!(headers, expected.map(|(k, v)| (k.to_owned(), v.to_owned())));
-        assert_eq!(config.resource.service_name.as_deref(), Some("shop"));
-        let attribute = ("deployment.environment.name".to_owned(), "a,b".to_owned());
-        assert_eq!(config.resource.attributes, [attribute]);
-    }
-
-    #[test]
-    fn samplers_are_those_of_the_specification() {
-        let sampler = |name: &str, arg: &str| {
-            let variables = [
-                ("OTEL_TRACES_SAMPLER", name),
-                ("OTEL_TRACES_SAMPLER_ARG", arg),
-            ];
-            read(&variables, None).map(|c| (c.spans.head.parent_based, c.spans.head.ratio))
-        };
-        assert_eq!(sampler("", ""), Ok((true, 1.0)));
-        assert_eq!(sampler("always_off", ""), Ok((false, 0.0)));
-        assert_eq!(
-            sampler("parentbased_traceidratio", "0.25"),
-            Ok((true, 0.25))
-        );
-        assert!(sampler("traceidratio", "2").is_err());
-        assert!(sampler("sometimes", "").is_err());
-    }
-
-    #[test]
-    fn pairs_are_read_as_they_were_written() {
-        let pairs = [("a", "1, 2;\"3\" = 100%"), ("b", ""), ("ü", "größer\\ \n")];
-        let read = read_pairs(&write_pairs(pairs[..2].iter().copied()));
-        let owned = |(k, v): &(&str, &str)| ((*k).to_owned(), (*v).to_owned());
-        assert_eq!(read, Some(pairs[..2].iter().map(owned).collect()));
-        let values = [("a", pairs[2].1)];
-        let read = read_pairs(&write_pairs(values.into_iter()));
-        assert_eq!(read, Some(values.iter().map(owned).collect()));
-    }
-
-    #[test]
-    fn what_cannot_be_done_is_said_with_the_name_of_the_variable() {
-        let base = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4317");
-        for (name, value) in [
-            ("OTEL_EXPORTER_OTLP_PROTOCOL", "smoke"),
-            ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"),
-            ("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "delta"),
-            ("OTEL_BSP_MAX_QUEUE_SIZE", "many"),
-            ("OTEL_EXPORTER_OTLP_TIMEOUT", "1s"),
-        ] {
-            let error = read(&[base, (name, value)], None).expect_err(name);
-            assert!(error.to_string().starts_with(name), "{error}");
-        }
-        assert!(read(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "c:4317")], None).is_err());
     }
 }

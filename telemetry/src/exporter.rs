@@ -12,7 +12,8 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::admin::Admin;
 use crate::config::{Config, Error, Target};
-use crate::encode::{Collection, Resource, metrics_request, trace_request};
+use crate::delta::Deltas;
+use crate::encode::{Collection, Resource, request_of, trace_request};
 use crate::otlp::{Answer, Request, Sender};
 use crate::queue::Queue;
 use crate::retry::Backoff;
@@ -37,6 +38,8 @@ pub struct Counts {
     pub metrics_sent: AtomicU64,
     /// Those that it refused, or that were given up.
     pub metrics_failed: AtomicU64,
+    /// Points that a backend rejected of requests that it took.
+    pub points_rejected: AtomicU64,
     /// Attempts that failed and were repeated.
     pub retries: AtomicU64,
 }
@@ -140,6 +143,7 @@ impl Exporter {
             resource: config.resource.clone(),
             batch_delay: config.batch_delay,
             push,
+            deltas: Deltas::new(config.temporality),
             report: Box::new(report),
         };
         let name = "export".to_owned();
@@ -188,6 +192,7 @@ struct Work {
     resource: Resource,
     batch_delay: Duration,
     push: Push,
+    deltas: Deltas,
     report: Box<dyn Fn(&str) + Send + Sync>,
 }
 
@@ -205,6 +210,7 @@ impl Work {
             resource,
             batch_delay,
             push,
+            deltas,
             report,
         } = self;
         let spans = async {
@@ -215,7 +221,8 @@ impl Work {
         };
         let metrics = async {
             if let Some(lane) = &mut metrics {
-                lane.metrics(&*source, &resource, push, &*report).await;
+                lane.metrics(&*source, &resource, (push, deltas), &*report)
+                    .await;
             }
         };
         let mut until = stopping.clone();
@@ -237,6 +244,8 @@ impl Work {
             sleep_until(deadline.unwrap_or_else(Instant::now)).await;
         };
         tokio::select! {
+            // What ends at the deadline says what became of it.
+            biased;
             _ = all => {}
             () = deadline => {}
         }
@@ -337,7 +346,7 @@ impl Lane {
         &mut self,
         source: &dyn Source,
         resource: &Resource,
-        push: Push,
+        (push, mut deltas): (Push, Deltas),
         report: &(dyn Fn(&str) + Send + Sync),
     ) {
         let mut next = Instant::now();
@@ -354,26 +363,38 @@ impl Lane {
                 Push::AtTheEnd => drop(stop.wait_for(Option::is_some).await),
             }
             let last = self.is_stopping();
-            let request = metrics_request(&source.collect(), resource);
-            if request.resource_metrics.is_empty() {
-                if last {
-                    return;
-                }
-                continue;
-            }
-            let request = Request::Metrics(request);
-            // Metrics are cumulative: what the next interval brings makes up for this one.
-            let patience = match push {
-                Push::Every(interval) => interval.min(self.give_up),
-                Push::AtTheEnd => self.give_up,
-            };
-            match self.deliver(request, patience, report).await {
-                Fate::Taken { .. } => Counts::add(&self.counts.metrics_sent, 1),
-                Fate::Refused | Fate::GivenUp => Counts::add(&self.counts.metrics_failed, 1),
+            let (collection, window) = deltas.next(source.collect());
+            let request = request_of(&collection, resource, window);
+            drop(collection);
+            if !request.resource_metrics.is_empty() {
+                // What the next interval brings makes up for this one, or has it within.
+                let patience = match push {
+                    Push::Every(interval) => interval.min(self.give_up),
+                    Push::AtTheEnd => self.give_up,
+                };
+                let request = Request::Metrics(request);
+                let fate = self.deliver(request, patience, report).await;
+                self.sent(&fate, &mut deltas);
             }
             if last {
+                let lost = deltas.waiting();
+                if lost > 0 {
+                    report(&format!("metrics of {lost} exchanges were not delivered"));
+                }
                 return;
             }
+        }
+    }
+
+    /// Counts what became of a request with metrics.
+    fn sent(&self, fate: &Fate, deltas: &mut Deltas) {
+        match *fate {
+            Fate::Taken { rejected } => {
+                deltas.delivered();
+                Counts::add(&self.counts.metrics_sent, 1);
+                Counts::add(&self.counts.points_rejected, rejected);
+            }
+            Fate::Refused | Fate::GivenUp => Counts::add(&self.counts.metrics_failed, 1),
         }
     }
 
@@ -431,6 +452,8 @@ impl Lane {
     fn taken(&mut self, rejected: u64, why: &str, report: &(dyn Fn(&str) + Send + Sync)) {
         if rejected > 0 {
             self.trouble(&format!("{rejected} rejected: {why}"), report);
+        } else if !why.is_empty() {
+            self.trouble(&format!("taken with a warning: {why}"), report);
         } else if std::mem::take(&mut self.troubled) {
             report(&format!("{}: exporting again", self.endpoint));
         }

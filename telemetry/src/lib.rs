@@ -16,6 +16,7 @@
 
 mod admin;
 mod config;
+mod delta;
 mod encode;
 mod exporter;
 mod flow;
@@ -26,7 +27,8 @@ mod retry;
 mod scrape;
 
 pub use admin::{Admin, Answer, Answered, Doors, Handler, Request};
-pub use config::{Config, Error, Protocol, Target, Wanted, read_pairs, write_pairs};
+pub use config::{Config, Error, PemFile, Protocol, Target, Tls, Wanted, read_pairs, write_pairs};
+pub use delta::Temporality;
 pub use encode::{Collection, JsonLines, Resource, metrics_request, trace_request};
 pub use exporter::{Counts, Exporter, Source};
 pub use flow::{Fed, Feeder, Flow, flow};

@@ -168,6 +168,10 @@ pub(crate) fn text(kind: Kind, value: &Value) -> Option<String> {
             let pairs = wirespan_telemetry::write_pairs(pairs);
             (!pairs.is_empty()).then_some(pairs)
         }
+        (Kind::Texts, Value::Array(list)) => {
+            let texts: Vec<_> = list.iter().filter_map(Value::as_str).collect();
+            (!texts.is_empty()).then(|| texts.join(","))
+        }
         (_, value) => Some(value.to_string()),
     }
 }

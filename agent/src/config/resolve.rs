@@ -8,7 +8,7 @@ use wirespan_engine::api::Policy;
 use wirespan_export::metrics;
 use wirespan_export::semconv::Routes;
 use wirespan_export::spans;
-use wirespan_telemetry::{Config as Exporting, Wanted};
+use wirespan_telemetry::{Config as Exporting, Temporality, Wanted};
 
 use super::keys::Key;
 use super::layers;
@@ -85,13 +85,14 @@ impl Running {
     ) -> Result<Self, Fault> {
         let config = &effective.config;
         check(config, registry)?;
+        let exporting = exporting(sources, effective)?;
         Ok(Self {
             filters: filters(config)?,
             call_bytes: config.observe.call_bytes,
             filter: Filter::of_config(&config.filter, ports_and_networks(config)?),
             policy: cli::policy(config.redaction.text, &config.redaction.secret_keys),
-            routes: routes(config),
-            spans: span_options(config, &exporting(sources, effective)?),
+            routes: routes(config, &exporting),
+            spans: span_options(config, &exporting),
             level: config.log.level,
             budget: Budget {
                 processors: config.budget.processors,
@@ -135,13 +136,14 @@ fn filters(config: &Config) -> Result<Filters, Fault> {
     Ok(filters)
 }
 
-fn routes(config: &Config) -> Arc<Routes> {
+fn routes(config: &Config, exporting: &Exporting) -> Arc<Routes> {
     // They have been parsed when they were read.
     let patterns = config.routes.patterns.iter();
     let patterns = patterns.filter_map(|text| text.parse().ok());
     Arc::new(Routes {
         patterns: patterns.collect(),
         heuristic: config.routes.heuristic,
+        methods: exporting.known_methods.clone(),
     })
 }
 
@@ -174,6 +176,19 @@ pub(crate) fn exporting(sources: &Sources, effective: &Effective) -> Result<Expo
     config.map_err(|error| Fault::new(error.to_string()))
 }
 
+/// How long a series is kept that nothing is counted in. Differences are taken of what is kept: at
+/// least until it was collected.
+fn ttl(config: &Config, exporting: &Exporting) -> u64 {
+    let least = match exporting.temporality {
+        Temporality::Cumulative => Duration(0),
+        // An export may take as long as an interval, before the next begins.
+        Temporality::Delta | Temporality::LowMemory => {
+            Duration(config.metrics.interval.0.saturating_mul(3))
+        }
+    };
+    config.metrics.series_ttl.0.max(least.0)
+}
+
 /// How metrics and spans are made.
 pub(crate) fn signals(config: &Config, exporting: &Exporting, running: &Running) -> Signals {
     Signals {
@@ -181,7 +196,7 @@ pub(crate) fn signals(config: &Config, exporting: &Exporting, running: &Running)
             max_series: config.metrics.max_series,
             exponential: exporting.exponential,
             sizes: config.metrics.body_sizes,
-            ttl: config.metrics.series_ttl.0,
+            ttl: ttl(config, exporting),
             ..metrics::Options::default()
         },
         routes: Arc::clone(&running.routes),

@@ -175,6 +175,10 @@ pub(crate) struct RouteKeys {
     /// Whether to guess the routes of other paths: numbers, hashes and the like become `{id}`.
     #[schemars(extend("x-flag" = "route-heuristic", "x-env" = "WIRESPAN_ROUTE_HEURISTIC", "x-reload" = true))]
     pub(crate) heuristic: bool,
+    /// The HTTP methods that are told apart, instead of those that the conventions know; others are
+    /// `_OTHER`.
+    #[schemars(extend("x-env" = "OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS", "x-reload" = true))]
+    pub(crate) methods: Vec<String>,
 }
 
 impl Default for RouteKeys {
@@ -182,6 +186,7 @@ impl Default for RouteKeys {
         Self {
             patterns: Vec::new(),
             heuristic: true,
+            methods: Vec::new(),
         }
     }
 }
@@ -211,6 +216,10 @@ pub(crate) struct MetricKeys {
     /// `base2_exponential_bucket_histogram`.
     #[schemars(extend("x-env" = "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION"))]
     pub(crate) histogram: Option<String>,
+    /// Metrics sent with OTLP: `cumulative`; `delta`, what was counted since they were taken last; or
+    /// `lowmemory`, the same but of what the agent says of itself.
+    #[schemars(extend("x-env" = "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE"))]
+    pub(crate) temporality: Option<String>,
 }
 
 impl Default for MetricKeys {
@@ -222,6 +231,7 @@ impl Default for MetricKeys {
             body_sizes: false,
             interval: Duration::seconds(60),
             histogram: None,
+            temporality: None,
         }
     }
 }
@@ -292,6 +302,18 @@ pub(crate) struct Otlp {
     /// How long a request may take.
     #[schemars(extend("x-env" = "OTEL_EXPORTER_OTLP_TIMEOUT"))]
     pub(crate) timeout: Option<Duration>,
+    /// `gzip`, or `none`.
+    #[schemars(extend("x-env" = "OTEL_EXPORTER_OTLP_COMPRESSION"))]
+    pub(crate) compression: Option<String>,
+    /// A file with the certificates to trust, in PEM, instead of those that the machine trusts.
+    #[schemars(extend("x-env" = "OTEL_EXPORTER_OTLP_CERTIFICATE"))]
+    pub(crate) certificate: Option<String>,
+    /// A file with the client's own certificate, in PEM.
+    #[schemars(extend("x-env" = "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE"))]
+    pub(crate) client_certificate: Option<String>,
+    /// A file with its key, in PEM.
+    #[schemars(extend("x-env" = "OTEL_EXPORTER_OTLP_CLIENT_KEY"))]
+    pub(crate) client_key: Option<String>,
     /// Export nothing with OTLP, whatever else is said.
     #[schemars(extend("x-env" = "OTEL_SDK_DISABLED"))]
     pub(crate) disabled: bool,
@@ -320,6 +342,18 @@ pub(crate) struct Traces {
     /// How long a request may take.
     #[schemars(extend("x-env" = "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT"))]
     pub(crate) timeout: Option<Duration>,
+    /// `gzip`, or `none`.
+    #[schemars(extend("x-env" = "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION"))]
+    pub(crate) compression: Option<String>,
+    /// A file with the certificates to trust.
+    #[schemars(extend("x-env" = "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE"))]
+    pub(crate) certificate: Option<String>,
+    /// A file with the client's own certificate.
+    #[schemars(extend("x-env" = "OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE"))]
+    pub(crate) client_certificate: Option<String>,
+    /// A file with its key.
+    #[schemars(extend("x-env" = "OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY"))]
+    pub(crate) client_key: Option<String>,
 }
 
 /// What differs for metrics.
@@ -341,6 +375,18 @@ pub(crate) struct MetricsTo {
     /// How long a request may take.
     #[schemars(extend("x-env" = "OTEL_EXPORTER_OTLP_METRICS_TIMEOUT"))]
     pub(crate) timeout: Option<Duration>,
+    /// `gzip`, or `none`.
+    #[schemars(extend("x-env" = "OTEL_EXPORTER_OTLP_METRICS_COMPRESSION"))]
+    pub(crate) compression: Option<String>,
+    /// A file with the certificates to trust.
+    #[schemars(extend("x-env" = "OTEL_EXPORTER_OTLP_METRICS_CERTIFICATE"))]
+    pub(crate) certificate: Option<String>,
+    /// A file with the client's own certificate.
+    #[schemars(extend("x-env" = "OTEL_EXPORTER_OTLP_METRICS_CLIENT_CERTIFICATE"))]
+    pub(crate) client_certificate: Option<String>,
+    /// A file with its key.
+    #[schemars(extend("x-env" = "OTEL_EXPORTER_OTLP_METRICS_CLIENT_KEY"))]
+    pub(crate) client_key: Option<String>,
 }
 
 /// What is said of the observed services.

@@ -300,7 +300,7 @@ impl Agent {
         Ok(Self {
             recorder: Recorder {
                 filter: plan.running.filter.clone(),
-                observer: signals.observer_of(Arc::clone(&metrics)),
+                observer: signals.observer_of(Arc::clone(&metrics), queue.is_some()),
                 queue: queue.map(|_| Arc::clone(exporter.queue())),
                 census: Census::new(Root::default()),
                 own_pid: process::id(),

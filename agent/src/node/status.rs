@@ -338,7 +338,7 @@ fn series(snapshot: &Snapshot, held: usize) -> [Reading; 3] {
     ]
 }
 
-fn exports(queue: &Queue, counts: &Counts, spans: &spans::Counts) -> [Reading; 6] {
+fn exports(queue: &Queue, counts: &Counts, spans: &spans::Counts) -> [Reading; 7] {
     let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed) as f64;
     let dropped = Reading::counter(
         "wirespan.spans.dropped",
@@ -387,6 +387,12 @@ fn exports(queue: &Queue, counts: &Counts, spans: &spans::Counts) -> [Reading; 6
         requests
             .with("wirespan.outcome", "taken", of(&counts.metrics_sent))
             .with("wirespan.outcome", "failed", of(&counts.metrics_failed)),
+        Reading::counter(
+            "wirespan.export.rejected",
+            "{data_point}",
+            "Points that a backend rejected of requests with metrics that it took.",
+        )
+        .value(of(&counts.points_rejected)),
     ]
 }
 

@@ -70,6 +70,9 @@ pub struct Exemplar {
     pub span_id: [u8; 8],
 }
 
+/// Least and greatest value where they are not known: so they stay whatever is added.
+const UNKNOWN: (u64, u64) = (0, u64::MAX);
+
 /// A histogram with fixed bounds.
 #[derive(Clone, Debug)]
 pub struct Explicit {
@@ -112,6 +115,12 @@ impl Explicit {
         }
     }
 
+    /// Gives a value that was counted its exemplar.
+    pub(super) fn exemplify(&mut self, value: u64, exemplar: Option<Exemplar>) {
+        let bucket = self.bounds.raw.partition_point(|bound| *bound < value);
+        self.offer(bucket, exemplar);
+    }
+
     /// Adds all values of `other`, which has the same bounds.
     pub fn merge(&mut self, other: &Self) {
         for (mine, theirs) in self.counts.iter_mut().zip(&other.counts) {
@@ -124,6 +133,25 @@ impl Explicit {
         for (bucket, exemplar) in other.exemplars.iter().enumerate() {
             self.offer(bucket, *exemplar);
         }
+    }
+
+    /// What was counted since it was `earlier`. Least and greatest value of that are not known.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let mut since = self.clone();
+        if earlier.count == 0 {
+            return since;
+        }
+        for (mine, before) in since.counts.iter_mut().zip(&earlier.counts) {
+            *mine -= before;
+        }
+        since.count -= earlier.count;
+        since.sum -= earlier.sum;
+        (since.min, since.max) = UNKNOWN;
+        for (mine, before) in since.exemplars.iter_mut().zip(&earlier.exemplars) {
+            *mine = mine.filter(|exemplar| Some(exemplar) != before.as_ref());
+        }
+        since
     }
 
     /// Keeps the latest; of the same time the greatest, so that order never decides.
@@ -171,11 +199,12 @@ impl Explicit {
         self.sum
     }
 
-    /// Least and greatest value, in shown units; `None` without any.
+    /// Least and greatest value, in shown units; `None` without any, and where they are not known.
     #[must_use]
     pub fn range(&self) -> Option<(f64, f64)> {
         let shown = |value: u64| value as f64 / self.bounds.per_unit;
-        (self.count > 0).then(|| (shown(self.min), shown(self.max)))
+        let known = self.count > 0 && (self.min, self.max) != UNKNOWN;
+        known.then(|| (shown(self.min), shown(self.max)))
     }
 }
 
@@ -202,6 +231,28 @@ mod tests {
         assert_eq!(histogram.counts(), [2, 1, 0, 0, 0, 0, 0, 0, 1, 1]);
         assert_eq!(histogram.whole_sum(), 20_002_000_002);
         assert_eq!(histogram.range(), Some((0.0, 10.000_000_001)));
+    }
+
+    #[test]
+    fn what_was_counted_since_and_before_is_all() {
+        let of = |values: &[u64]| {
+            let mut histogram = Explicit::new(&BYTES);
+            for value in values {
+                histogram.record(*value, None);
+            }
+            histogram
+        };
+        let (before, all) = (of(&[3, 70]), of(&[3, 70, 4, 20_000]));
+        let since = all.since(&before);
+        assert_eq!(since.counts(), of(&[4, 20_000]).counts());
+        assert_eq!((since.count(), since.whole_sum()), (2, 20_004));
+        assert_eq!(since.range(), None);
+        assert_eq!(all.since(&of(&[])).range(), Some((3.0, 20_000.0)));
+        let mut merged = before.clone();
+        merged.merge(&since);
+        assert_eq!(merged.counts(), all.counts());
+        assert_eq!(merged.whole_sum(), all.whole_sum());
+        assert_eq!(merged.range(), None, "of a part it is not known");
     }
 
     #[test]

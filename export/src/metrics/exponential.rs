@@ -55,6 +55,21 @@ impl Exponential {
         }
     }
 
+    /// What was counted since it was `earlier`.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let (mut since, mut earlier) = (self.clone(), earlier.clone());
+        earlier.coarsen(since.scale);
+        since.zeros -= earlier.zeros;
+        let buckets = since.offset..;
+        for (i, count) in buckets.zip(&mut since.counts) {
+            let before = usize::try_from(i - earlier.offset).ok();
+            let before = before.and_then(|at| earlier.counts.get(at));
+            *count -= before.copied().unwrap_or_default();
+        }
+        since
+    }
+
     /// `2^scale` buckets make a power of two.
     #[must_use]
     pub const fn scale(&self) -> i32 {
@@ -199,6 +214,22 @@ mod tests {
         // 1 µs to 60 s are almost 26 powers of two: four buckets each at scale 2, and no more at 3.
         assert_eq!(histogram.scale(), 2);
         assert_eq!(of(&[0.5]).scale(), MAX_SCALE);
+    }
+
+    #[test]
+    fn what_was_counted_since_is_what_was_recorded_since_at_whatever_scale() {
+        let (first, then) = ([0.0, 0.01, 0.0100001], [0.0, 0.01, 60.0, 1e-6]);
+        let before = of(&first);
+        let mut all = before.clone();
+        then.iter().for_each(|value| all.record(*value));
+        assert!(all.scale() < before.scale());
+        let since = all.since(&before);
+        assert_eq!(since.zeros(), 1);
+        assert_eq!(since.counts().sum::<u64>(), 3);
+        let mut again = before.clone();
+        again.merge(&since);
+        assert!(again.counts().eq(all.counts()));
+        assert_eq!(before.since(&Exponential::default()).zeros(), 1);
     }
 
     #[test]

@@ -26,7 +26,7 @@ const ADDRESS: u8 = 2;
 const SOCKET: u8 = 3;
 
 /// Value of a metric's attribute.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum LabelValue {
     /// Text.
     Text(Box<str>),
@@ -263,7 +263,7 @@ pub(super) fn is_overflow(key: &[u8]) -> bool {
 }
 
 /// A key, read back.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Identity {
     /// What is measured.
     pub instrument: Instrument,
@@ -278,6 +278,18 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// That of the series for what has none of its own.
+    #[must_use]
+    pub fn overflow(instrument: Instrument) -> Self {
+        Self {
+            instrument,
+            service: Box::default(),
+            instance: Box::default(),
+            labels: Vec::new(),
+            overflow: true,
+        }
+    }
+
     /// Reads a key back; `None` for bytes that are none.
     pub(super) fn of(key: &[u8]) -> Option<Self> {
         let (instrument, mut rest) = key.split_first()?;

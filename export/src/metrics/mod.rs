@@ -9,6 +9,8 @@ mod explicit;
 mod exponential;
 mod key;
 mod reading;
+mod recent;
+mod series;
 #[cfg(test)]
 mod tests;
 
@@ -29,8 +31,11 @@ pub use explicit::{BYTES, Bounds, DATABASE_SECONDS, Exemplar, Explicit, REQUEST_
 pub use exponential::{Exponential, MAX_BUCKETS, MAX_SCALE};
 pub use key::{Identity, LabelValue};
 pub use reading::{Reading, ReadingKind};
+pub use series::{Counted, Series};
 
 use key::KeyWriter;
+use recent::Recent;
+use series::{Measured, Slot};
 
 /// How metrics are kept.
 #[derive(Clone, Copy, Debug)]
@@ -64,36 +69,22 @@ impl Default for Options {
 #[derive(Debug)]
 pub struct Metrics {
     options: Options,
-    series: DashMap<Box<[u8]>, Series, DefaultHashBuilder>,
+    series: DashMap<Box<[u8]>, Arc<Slot>, DefaultHashBuilder>,
     /// Series that count against the bound: all but the overflow series.
     held: AtomicUsize,
+    /// Series that were made so far.
+    made: AtomicU64,
     overflowed: AtomicU64,
     evicted: AtomicU64,
     /// The services that series name, where more is known of them than the name.
     services: DashMap<Box<str>, Arc<Service>>,
 }
 
-/// What is known of a series.
-#[derive(Clone, Debug)]
-pub struct Series {
-    /// When its first exchange began.
-    pub start: Nanos,
-    /// When its latest exchange ended.
-    pub latest: Nanos,
-    /// Durations of the exchanges whose duration is known.
-    pub durations: Explicit,
-    /// The same, where exponential histograms are asked for.
-    pub exponential: Option<Box<Exponential>>,
-    /// Exchanges whose duration is not known.
-    pub untimed: u64,
-    /// Sizes of bodies (request, response), where they are asked for and known.
-    pub sizes: Option<Box<[Explicit; 2]>>,
-}
-
-/// Writes keys: one for each thread that records.
+/// Writes keys, and remembers series: one for each thread that records, and for one [`Metrics`] only.
 #[derive(Clone, Debug, Default)]
 pub struct Scratch {
     key: KeyWriter,
+    recent: Recent,
     /// The service that was introduced last, and what stands for it in keys.
     introduced: Option<(Weak<Service>, Box<str>)>,
 }
@@ -141,6 +132,7 @@ impl Metrics {
             options,
             series: DashMap::default(),
             held: AtomicUsize::new(0),
+            made: AtomicU64::new(0),
             overflowed: AtomicU64::new(0),
             evicted: AtomicU64::new(0),
             services: DashMap::default(),
@@ -169,23 +161,34 @@ impl Metrics {
         span: Option<([u8; 16], [u8; 8])>,
         scratch: &mut Scratch,
     ) {
-        let end = Nanos(exchange.start.0 + exchange.duration.unwrap_or(0));
-        let measured = Measured {
-            start: exchange.start,
-            end,
-            duration: exchange.duration,
-            sizes: [facts.request_body, facts.response_body],
-            span,
-        };
-        let side = exchange.side.name();
+        let measured = Measured::of(exchange, facts, span);
         let key = match facts.instrument {
-            Instrument::Other => scratch.key.other(exchange.protocol.0, facts, side),
-            _ => scratch.key.exchange(facts, side),
+            Instrument::Other => {
+                let side = exchange.side.name();
+                scratch.key.other(exchange.protocol.0, facts, side)
+            }
+            _ => scratch.key.exchange(facts, exchange.side.name()),
         };
-        self.add(facts.instrument, key, &measured);
+        let recent = scratch.recent.of(exchange.connection);
+        if !recent.own.is_at(key, |series| series.add(&measured)) {
+            let slot = self.add(facts.instrument, key, &measured);
+            recent.own.put(key, slot);
+        }
         if self.options.edges {
             self.edge(exchange, facts, &measured, scratch);
         }
+    }
+
+    /// The exchange that was recorded last, where it may yet get an exemplar.
+    pub fn latest(
+        &self,
+        exchange: &Exchange<'_>,
+        facts: &Facts<'_>,
+        scratch: &mut Scratch,
+    ) -> Option<Counted> {
+        let slot = scratch.recent.of(exchange.connection).own.slot()?;
+        let measured = Measured::of(exchange, facts, None);
+        Some(Counted { slot, measured })
     }
 
     fn edge(
@@ -200,51 +203,80 @@ impl Metrics {
             span: None,
             ..*measured
         };
+        let recent = scratch.recent.of(exchange.connection);
+        if recent
+            .edge
+            .is_between(exchange, facts, |series| series.add(&measured))
+        {
+            return;
+        }
         let key = scratch.key.edge(exchange, facts);
-        self.add(Instrument::Edge, key, &measured);
+        if let Some(slot) = self.add(Instrument::Edge, key, &measured) {
+            recent.edge.put(exchange, facts, slot);
+        }
     }
 
-    fn add(&self, instrument: Instrument, key: &[u8], measured: &Measured) {
-        if let Some(mut series) = self.series.get_mut(key) {
-            series.add(measured);
-            return;
+    /// Counts in the series of `key`, and returns it; in the overflow series where the bound allows
+    /// no new one.
+    fn add(&self, instrument: Instrument, key: &[u8], measured: &Measured) -> Option<Arc<Slot>> {
+        if let Some(slot) = self.series.get(key) {
+            // Forgetting takes the lock of the shard, which is held here.
+            let _ = slot.with(|series| series.add(measured));
+            return Some(Arc::clone(&slot));
         }
         self.with_new(instrument, key, measured.start, |series| {
             series.add(measured);
             1
-        });
+        })
     }
 
-    /// Calls `change` on the series of `key`, or on the overflow series where the bound allows no
-    /// new one; `change` returns how many exchanges that are.
+    /// Calls `change` on the series of `key`, and returns it; on the overflow series where the bound
+    /// allows no new one. `change` returns how many exchanges that are.
     fn with_new(
         &self,
         instrument: Instrument,
         key: &[u8],
         start: Nanos,
         change: impl FnOnce(&mut Series) -> u64,
-    ) {
-        let new = || Series::new(instrument, start, &self.options);
+    ) -> Option<Arc<Slot>> {
         let one_more = |held| (held < self.options.max_series).then_some(held + 1);
         let reserved = self
             .held
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
         if reserved.is_err() {
-            let key = key::overflow(instrument);
-            let n = change(&mut self.series.entry(key.into()).or_insert_with(new));
+            let n = self.with_overflow(instrument, start, change);
             self.overflowed.fetch_add(n, Ordering::Relaxed);
-            return;
+            return None;
         }
-        match self.series.entry(key.into()) {
-            Entry::Vacant(place) => {
-                change(&mut place.insert(new()));
-            }
-            Entry::Occupied(mut series) => {
+        let place = match self.series.entry(key.into()) {
+            Entry::Vacant(place) => place.insert(self.slot(instrument, start)),
+            Entry::Occupied(place) => {
                 // Another thread was faster.
                 self.held.fetch_sub(1, Ordering::Relaxed);
-                change(series.get_mut());
+                place.into_ref()
             }
-        }
+        };
+        // Forgetting takes the lock of the shard, which is held here.
+        let _ = place.with(change);
+        Some(Arc::clone(&place))
+    }
+
+    /// The same with the overflow series, which is never forgotten.
+    fn with_overflow(
+        &self,
+        instrument: Instrument,
+        start: Nanos,
+        change: impl FnOnce(&mut Series) -> u64,
+    ) -> u64 {
+        let place = self.series.entry(key::overflow(instrument).into());
+        let place = place.or_insert_with(|| self.slot(instrument, start));
+        place.with(change).unwrap_or_default()
+    }
+
+    fn slot(&self, instrument: Instrument, start: Nanos) -> Arc<Slot> {
+        let number = self.made.fetch_add(1, Ordering::Relaxed);
+        let series = Series::new(number, instrument, start, &self.options);
+        Arc::new(Slot::new(series))
     }
 
     /// Adds everything that `other` has counted. Which series are told apart depends on the order
@@ -254,27 +286,27 @@ impl Metrics {
         keys.sort_by(|a, b| a.key().cmp(b.key()));
         for theirs in keys {
             let key = theirs.key();
+            let instrument = key
+                .first()
+                .and_then(|i| Instrument::ALL.get(usize::from(*i)));
+            let (Some(instrument), Some(theirs)) = (instrument, theirs.with(|of| of.clone()))
+            else {
+                continue;
+            };
             let merge = |series: &mut Series| {
                 series.merge(&theirs);
                 theirs.count()
             };
             let known = self
                 .series
-                .get_mut(key)
-                .map(|mut series| merge(&mut series));
-            let Some(instrument) = key
-                .first()
-                .and_then(|i| Instrument::ALL.get(usize::from(*i)))
-            else {
-                continue;
-            };
+                .get(key)
+                .is_some_and(|slot| slot.with(merge).is_some());
             match known {
-                Some(_) => {}
-                None if key::is_overflow(key) => {
-                    let new = || Series::new(*instrument, theirs.start, &self.options);
-                    merge(&mut self.series.entry(key.clone()).or_insert_with(new));
+                true => {}
+                false if key::is_overflow(key) => {
+                    self.with_overflow(*instrument, theirs.start, merge);
                 }
-                None => self.with_new(*instrument, key, theirs.start, merge),
+                false => drop(self.with_new(*instrument, key, theirs.start, merge)),
             }
         }
         for service in &other.services {
@@ -290,8 +322,9 @@ impl Metrics {
     /// Forgets the series in which nothing was recorded for the time that the options give. One
     /// that comes back begins again at zero, with a new start.
     pub fn expire(&self, now: Nanos) {
-        self.series.retain(|key, series| {
-            let keep = now.since(series.latest) <= self.options.ttl || key::is_overflow(key);
+        self.series.retain(|key, slot| {
+            let is_old = |series: &Series| now.since(series.latest) > self.options.ttl;
+            let keep = key::is_overflow(key) || !slot.forget_if(is_old);
             if !keep {
                 self.held.fetch_sub(1, Ordering::Relaxed);
                 self.evicted.fetch_add(1, Ordering::Relaxed);
@@ -310,7 +343,7 @@ impl Metrics {
     pub fn snapshot(&self) -> Snapshot {
         let series = self.series.iter();
         let mut series: Vec<_> = series
-            .map(|entry| (entry.key().clone(), entry.value().clone()))
+            .filter_map(|slot| Some((slot.key().clone(), slot.with(|series| series.clone())?)))
             .collect();
         series.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         let latest = series.iter().map(|(_, series)| series.latest).max();
@@ -332,84 +365,5 @@ impl Metrics {
     #[must_use]
     pub fn held(&self) -> usize {
         self.held.load(Ordering::Relaxed)
-    }
-}
-
-/// One exchange, measured.
-#[derive(Clone, Copy, Debug)]
-struct Measured {
-    start: Nanos,
-    end: Nanos,
-    duration: Option<u64>,
-    sizes: [Option<i64>; 2],
-    span: Option<([u8; 16], [u8; 8])>,
-}
-
-impl Series {
-    fn new(instrument: Instrument, start: Nanos, options: &Options) -> Self {
-        let bounds = match instrument.is_database() {
-            true => &DATABASE_SECONDS,
-            false => &REQUEST_SECONDS,
-        };
-        let sizes = options.sizes && instrument.body_sizes().is_some();
-        Self {
-            start,
-            latest: start,
-            durations: Explicit::new(bounds),
-            exponential: options.exponential.then(Box::default),
-            untimed: 0,
-            sizes: sizes.then(|| Box::new([Explicit::new(&BYTES), Explicit::new(&BYTES)])),
-        }
-    }
-
-    /// Exchanges, whether their duration is known or not.
-    #[must_use]
-    pub const fn count(&self) -> u64 {
-        self.durations.count() + self.untimed
-    }
-
-    fn add(&mut self, measured: &Measured) {
-        self.start = self.start.min(measured.start);
-        self.latest = self.latest.max(measured.end);
-        let exemplar = |value| {
-            let (trace_id, span_id) = measured.span?;
-            Some(Exemplar {
-                time: measured.end,
-                value,
-                trace_id,
-                span_id,
-            })
-        };
-        match measured.duration {
-            Some(nanos) => {
-                self.durations.record(nanos, exemplar(nanos));
-                if let Some(exponential) = &mut self.exponential {
-                    exponential.record(nanos as f64 / 1e9);
-                }
-            }
-            None => self.untimed += 1,
-        }
-        if let Some(histograms) = &mut self.sizes {
-            for (histogram, size) in histograms.iter_mut().zip(measured.sizes) {
-                if let Some(size) = size.and_then(|size| u64::try_from(size).ok()) {
-                    histogram.record(size, exemplar(size));
-                }
-            }
-        }
-    }
-
-    fn merge(&mut self, other: &Self) {
-        self.start = self.start.min(other.start);
-        self.latest = self.latest.max(other.latest);
-        self.durations.merge(&other.durations);
-        self.untimed += other.untimed;
-        if let (Some(mine), Some(theirs)) = (&mut self.exponential, &other.exponential) {
-            mine.merge(theirs);
-        }
-        if let (Some(mine), Some(theirs)) = (&mut self.sizes, &other.sizes) {
-            for (mine, theirs) in mine.iter_mut().zip(theirs.iter()) {
-                mine.merge(theirs);
-            }
-        }
     }
 }

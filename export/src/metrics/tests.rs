@@ -198,14 +198,74 @@ fn merged_parts_equal_the_whole_in_any_order() {
         record(&metrics, cases);
         metrics
     };
+    let shown = |metrics: &Metrics| {
+        let mut snapshot = metrics.snapshot();
+        // In which order they were made.
+        snapshot
+            .series
+            .iter_mut()
+            .for_each(|(_, series)| series.number = 0);
+        format!("{snapshot:?}")
+    };
     let (left, right) = all.split_at(1_111);
-    let whole = format!("{:?}", part(&all).snapshot());
+    let whole = shown(&part(&all));
     for (first, second) in [(left, right), (right, left)] {
         let merged = part(first);
         merged.merge(&part(second));
         check(&merged.snapshot(), &all);
-        assert_eq!(format!("{:?}", merged.snapshot()), whole);
+        assert!(shown(&merged) == whole);
     }
+}
+
+#[test]
+fn a_series_that_was_remembered_and_forgotten_begins_again() {
+    let metrics = Metrics::new(options());
+    let mut scratch = Scratch::default();
+    let mut numbers = Vec::new();
+    with_exchange(|exchange| {
+        let routes = Routes::default();
+        let mut route = String::new();
+        let facts = Facts::of(&exchange, &routes, &mut route);
+        for round in 1..=3 {
+            for _ in 0..5 {
+                metrics.record(&exchange, &facts, None, &mut scratch);
+            }
+            let snapshot = metrics.snapshot();
+            assert_eq!(snapshot.series.len(), 2, "its own and its edge");
+            for (_, series) in &snapshot.series {
+                assert_eq!(series.count(), 5, "in round {round}");
+                numbers.push(series.number);
+            }
+            metrics.expire(Nanos(u64::MAX));
+            assert_eq!((metrics.held(), metrics.snapshot().series.len()), (0, 0));
+        }
+    });
+    numbers.sort_unstable();
+    numbers.dedup();
+    assert_eq!(numbers.len(), 6, "each is another one");
+}
+
+#[test]
+fn an_exemplar_may_come_later() {
+    let metrics = Metrics::new(options());
+    let mut scratch = Scratch::default();
+    with_exchange(|exchange| {
+        let routes = Routes::default();
+        let mut route = String::new();
+        let facts = Facts::of(&exchange, &routes, &mut route);
+        metrics.record(&exchange, &facts, None, &mut scratch);
+        let counted = metrics.latest(&exchange, &facts, &mut scratch);
+        counted.expect("a series").exemplify(([7; 16], [8; 8]));
+        let snapshot = metrics.snapshot();
+        let exemplars = |instrument: Instrument| {
+            let of = |(identity, _): &&(Identity, Series)| identity.instrument == instrument;
+            let series = &snapshot.series.iter().find(of).expect("a series").1;
+            let exemplars = series.durations.exemplars().iter().flatten();
+            exemplars.map(|of| of.trace_id).collect::<Vec<_>>()
+        };
+        assert_eq!(exemplars(facts.instrument), [[7; 16]]);
+        assert!(exemplars(Instrument::Edge).is_empty());
+    });
 }
 
 #[test]

@@ -25,6 +25,8 @@ pub struct Facts<'a> {
     pub error_type: Option<&'a str>,
     /// `http.request.method`
     pub method: Option<&'a str>,
+    /// `http.request.method_original`: the method where [`Facts::method`] is `_OTHER`.
+    pub method_original: Option<&'a str>,
     /// `url.scheme`
     pub scheme: &'a str,
     /// `url.path`
@@ -88,6 +90,9 @@ impl<'a> Facts<'a> {
         for attr in exchange.attrs.iter() {
             facts.take(attr.key().name(), attr.value());
         }
+        if let Some(known) = &routes.methods {
+            facts.know_methods(known);
+        }
         if facts.host.is_none() && facts.tls_host.is_some() {
             facts.host = facts.tls_host;
             facts.port = facts.server.port().map(i64::from);
@@ -136,6 +141,7 @@ impl<'a> Facts<'a> {
             kind,
             error_type: None,
             method: None,
+            method_original: None,
             scheme: if tls { "https" } else { "http" },
             path: None,
             query: None,
@@ -164,6 +170,18 @@ impl<'a> Facts<'a> {
         }
     }
 
+    /// Tells the methods apart that are `known`, rather than those that the parser knows.
+    fn know_methods(&mut self, known: &[Box<str>]) {
+        let sent = self.method_original.or(self.method);
+        if let Some(sent) = sent.filter(|sent| *sent != OTHER) {
+            let is_known = known.iter().any(|method| **method == *sent);
+            (self.method, self.method_original) = match is_known {
+                true => (Some(sent), None),
+                false => (Some(OTHER), Some(sent)),
+            };
+        }
+    }
+
     fn take(&mut self, key: &str, value: Value<'a>) {
         match value {
             Value::Str("") => {}
@@ -182,6 +200,7 @@ impl<'a> Facts<'a> {
     fn take_text(&mut self, key: &str, text: &'a str) {
         let slot = match key {
             "http.request.method" => &mut self.method,
+            "http.request.method_original" => &mut self.method_original,
             "url.path" => &mut self.path,
             "url.query" => &mut self.query,
             "url.scheme" => {

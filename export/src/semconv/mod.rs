@@ -100,6 +100,12 @@ impl Instrument {
         }
     }
 
+    /// Whether it repeats what the exchanges' own series say.
+    #[must_use]
+    pub const fn is_edge(self) -> bool {
+        matches!(self, Self::Edge)
+    }
+
     /// Whether durations have the buckets that the conventions advise for databases.
     #[must_use]
     pub const fn is_database(self) -> bool {

@@ -1,4 +1,4 @@
-//! `http.route`: the pattern that a path follows, never the path.
+//! `http.route`: the pattern that a path follows, never the path; and which methods are known.
 //!
 //! From outside nobody sees which handler a server chose. A route is therefore what the user's
 //! patterns say, or a guess: the heuristic `segments`, which can be switched off. Either is marked
@@ -14,13 +14,16 @@ const MAX_WORD: usize = 24;
 /// A segment with more hyphens or underscores is a title, not a word.
 const MAX_JOINTS: usize = 3;
 
-/// How routes are found.
+/// How routes are found, and which methods stand beside them.
 #[derive(Clone, Debug)]
 pub struct Routes {
     /// The user's patterns; the first that matches wins.
     pub patterns: Vec<Route>,
     /// Whether to guess where no pattern matches.
     pub heuristic: bool,
+    /// The methods that are told apart, in place of those that the conventions have; others are
+    /// `_OTHER`.
+    pub methods: Option<Vec<Box<str>>>,
 }
 
 impl Default for Routes {
@@ -28,6 +31,7 @@ impl Default for Routes {
         Self {
             patterns: Vec::new(),
             heuristic: true,
+            methods: None,
         }
     }
 }
@@ -179,7 +183,7 @@ mod tests {
     fn route(patterns: &[&str], path: &str, found: bool) -> Option<(String, &'static str)> {
         let routes = Routes {
             patterns: patterns.iter().map(|p| p.parse().expect(p)).collect(),
-            heuristic: true,
+            ..Routes::default()
         };
         let mut scratch = String::new();
         let (route, source) = routes.find(path, found, &mut scratch)?;

@@ -91,6 +91,10 @@ impl Span {
             if told_otherwise || replaced() {
                 continue;
             }
+            if facts.is_http() && key.starts_with("http.request.method") {
+                self.method(key, facts);
+                continue;
+            }
             match attr.value() {
                 Value::Str(text) => self.text(key, text),
                 Value::Int(number) => self.integer(key, number),
@@ -143,6 +147,17 @@ impl Span {
         }
         if let Some(peer) = ends.peer {
             self.text("service.peer.name", peer);
+        }
+    }
+
+    /// The method as the facts have it, where the exchange has one.
+    fn method(&mut self, key: &str, facts: &Facts<'_>) {
+        if key != "http.request.method" {
+            return;
+        }
+        self.text("http.request.method", facts.method.unwrap_or("_OTHER"));
+        if let Some(method) = facts.method_original {
+            self.text("http.request.method_original", method);
         }
     }
 

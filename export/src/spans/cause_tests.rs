@@ -329,7 +329,13 @@ fn finished(story: &mut Story, told: Told) -> Option<Span> {
     story.with(told, |exchange, spans| {
         let facts = Facts::outline(exchange);
         let place = spans.place(exchange, &facts);
-        spans.make(exchange, &facts, &Ends::default(), place)
+        match spans.make(exchange, &facts, &Ends::default(), place) {
+            Made::Waits(waits) => {
+                spans.hold(*waits, None);
+                None
+            }
+            made => made.at_once(),
+        }
     })
 }
 

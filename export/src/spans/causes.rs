@@ -11,8 +11,7 @@
 //! seen to handle several at once, to hand requests on to each other, or to ask over one connection
 //! together, nothing is inferred.
 
-use std::collections::HashMap;
-
+use hashbrown::HashMap;
 use wirespan_engine::{Exchange, Nanos, Side, Task};
 
 use super::pairs::Pairs;

@@ -24,6 +24,7 @@ use wirespan_engine::api::{Propagation, Value};
 use wirespan_engine::{Exchange, Nanos, Process, Side};
 
 use crate::ids::SpanIds;
+use crate::metrics::Counted;
 use crate::owner::Ends;
 use crate::owner::Service;
 use crate::semconv::{Facts, Kind};
@@ -31,7 +32,7 @@ use causes::Causes;
 pub use causes::{Inferred, Place};
 use instrumented::Instrumented;
 pub use sampling::{Head, Tail};
-use traces::Held;
+use traces::{Held, TraceKey};
 
 /// A finished span.
 #[derive(Clone, Debug)]
@@ -173,6 +174,36 @@ pub struct Spans {
     counts: Counts,
 }
 
+/// What was made of an exchange.
+#[derive(Debug)]
+pub enum Made {
+    /// A span, to be exported at once.
+    Span(Span),
+    /// A span whose trace is not settled: for [`Spans::hold`].
+    Waits(Box<Waits>),
+    /// None: it was not sampled, or its process exports its own.
+    Nothing,
+}
+
+impl Made {
+    /// The span that is to be exported at once.
+    #[must_use]
+    pub fn at_once(self) -> Option<Span> {
+        match self {
+            Self::Span(span) => Some(span),
+            Self::Waits(_) | Self::Nothing => None,
+        }
+    }
+}
+
+/// A span whose trace is not settled.
+#[derive(Debug)]
+pub struct Waits {
+    trace: TraceKey,
+    span: Span,
+    tail: f64,
+}
+
 /// What became of spans.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Counts {
@@ -210,15 +241,10 @@ impl Spans {
     /// The span of a finished exchange, if it is to be exported at once. One whose trace is not settled
     /// waits for [`Spans::released`].
     #[must_use]
-    pub fn of(
-        &mut self,
-        exchange: &Exchange<'_>,
-        facts: &Facts<'_>,
-        ends: &Ends<'_>,
-    ) -> Option<Span> {
+    pub fn of(&mut self, exchange: &Exchange<'_>, facts: &Facts<'_>, ends: &Ends<'_>) -> Made {
         if !self.options.any {
             self.counts.unsampled += 1;
-            return None;
+            return Made::Nothing;
         }
         let place = self.place(exchange, facts);
         self.make(exchange, facts, ends, place)
@@ -295,8 +321,7 @@ impl Spans {
         Some(Place::of(ids, context.sampled))
     }
 
-    /// The span of a finished exchange, if it is to be exported at once. `place` is what
-    /// [`Spans::place`] gave. One whose trace is not settled waits for [`Spans::released`].
+    /// The span of a finished exchange, if one is to be made. `place` is what [`Spans::place`] gave.
     #[must_use]
     pub fn make(
         &mut self,
@@ -304,25 +329,40 @@ impl Spans {
         facts: &Facts<'_>,
         ends: &Ends<'_>,
         place: Place,
-    ) -> Option<Span> {
+    ) -> Made {
         let exported = self.instrumented.look(exchange, facts);
         if exported && self.options.suppress_instrumented {
             self.counts.suppressed += 1;
-            return None;
+            return Made::Nothing;
         }
         let slow = self.slowest.is_slow(facts, exchange.duration);
         let always = facts.error_type.is_some() || (slow && self.options.tail.slowest);
         let tail = if always { 1.0 } else { self.options.tail.rate };
-        if let Some(trace) = place.unsettled {
-            let mut span = build::span(exchange, facts, place, 1.0);
-            span.is_between(ends);
-            self.causes.traces.hold(trace, Held { span, tail });
-            return None;
-        }
-        let weight = self.weight(&place.ids, place.sampled, tail)?;
+        let weight = match place.unsettled {
+            Some(_) => Some(1.0),
+            None => self.weight(&place.ids, place.sampled, tail),
+        };
+        let Some(weight) = weight else {
+            return Made::Nothing;
+        };
         let mut span = build::span(exchange, facts, place, weight);
         span.is_between(ends);
-        Some(span)
+        match place.unsettled {
+            None => Made::Span(span),
+            Some(trace) => Made::Waits(Box::new(Waits { trace, span, tail })),
+        }
+    }
+
+    /// Keeps a span until its trace is settled; then [`Spans::released`] has it, and where the
+    /// exchange was counted its exemplar is.
+    pub fn hold(&mut self, waits: Waits, counted: Option<Counted>) {
+        let Waits { trace, span, tail } = waits;
+        let held = Held {
+            span,
+            tail,
+            counted,
+        };
+        self.causes.traces.hold(trace, held);
     }
 
     /// For how many spans one stands; `None` if it is not kept.
@@ -350,6 +390,9 @@ impl Spans {
             span.ids.trace_id = common.id;
             span.ids.flags = common.flags;
             span.weight = self.weight(&span.ids, common.sampled, held.tail)?;
+            if let Some(counted) = held.counted {
+                counted.exemplify((span.ids.trace_id, span.ids.span_id));
+            }
             Some(span)
         });
         spans.collect()

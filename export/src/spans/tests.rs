@@ -25,7 +25,9 @@ fn observe(spans: &mut Spans, exchange: &Exchange<'_>) -> Option<Shown> {
     let mut scratch = String::new();
     let facts = Facts::of(exchange, &routes, &mut scratch);
     let place = spans.place(exchange, &facts);
-    let span = spans.make(exchange, &facts, &Ends::default(), place)?;
+    let span = spans
+        .make(exchange, &facts, &Ends::default(), place)
+        .at_once()?;
     let attributes = span.attributes().map(|(key, value)| match value {
         Value::Str(text) => (key, text.to_owned()),
         Value::Int(number) => (key, number.to_string()),

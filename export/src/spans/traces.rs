@@ -4,11 +4,13 @@
 //! when the answer is there. So the trace of a request without a context, from a client on this
 //! machine, is open until the client's end tells that it belongs to another one, or for 50 ms.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
+use hashbrown::HashMap;
 use wirespan_engine::Nanos;
 
 use super::Span;
+use crate::metrics::Counted;
 
 /// For how long a trace may turn out to be a part of another, in nanoseconds.
 const OPEN_FOR: u64 = 50_000_000;
@@ -33,6 +35,8 @@ pub(super) struct Common {
 pub(super) struct Held {
     pub(super) span: Span,
     pub(super) tail: f64,
+    /// Where it was counted, if it is to give an exemplar.
+    pub(super) counted: Option<Counted>,
 }
 
 #[derive(Clone, Debug)]

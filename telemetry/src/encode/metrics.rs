@@ -1,4 +1,4 @@
-//! Metrics as OTLP has them: cumulative.
+//! Metrics as OTLP has them: cumulative, or as what was counted since a time.
 
 use std::collections::BTreeMap;
 
@@ -20,14 +20,57 @@ use wirespan_export::semconv::{Instrument, OVERFLOW, SCHEMA_URL, UNTIMED};
 
 use super::{Collection, Resource, attribute, integer, scope, text};
 
-const CUMULATIVE: i32 = AggregationTemporality::Cumulative as i32;
+/// Since when values count.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) enum Counted {
+    /// Since their series began.
+    #[default]
+    Always,
+    /// Since this time; without one, since their series began, and not before it.
+    Since(Option<Nanos>),
+}
+
+impl Counted {
+    const fn temporality(self) -> i32 {
+        match self {
+            Self::Always => AggregationTemporality::Cumulative as i32,
+            Self::Since(_) => AggregationTemporality::Delta as i32,
+        }
+    }
+
+    /// Since when the values of a series count that began at `start`.
+    fn start(self, start: Nanos) -> u64 {
+        match self {
+            Self::Always | Self::Since(None) => start.0,
+            Self::Since(Some(since)) => since.0,
+        }
+    }
+}
+
+/// Since when what is sent was counted.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Window {
+    /// The series.
+    pub(crate) series: Counted,
+    /// What the program says of itself.
+    pub(crate) readings: Counted,
+}
 
 /// The request that exports a collection: the series by service, and what the program says of
-/// itself.
+/// itself. All is cumulative.
 #[must_use]
 pub fn metrics_request(
     collection: &Collection,
     resource: &Resource,
+) -> ExportMetricsServiceRequest {
+    request_of(collection, resource, Window::default())
+}
+
+/// The same of what was counted in a window.
+pub(crate) fn request_of(
+    collection: &Collection,
+    resource: &Resource,
+    window: Window,
 ) -> ExportMetricsServiceRequest {
     let time = collection.time;
     let snapshot = &collection.snapshot;
@@ -47,12 +90,12 @@ pub fn metrics_request(
     };
     let mut resource_metrics: Vec<_> = services
         .into_iter()
-        .map(|(service, series)| of(service, metrics(&series, time)))
+        .map(|(service, series)| of(service, metrics(&series, time, window.series)))
         .collect();
     let readings = collection.readings.iter();
     let readings = readings.filter(|reading| !reading.points.is_empty());
     let own: Vec<_> = readings
-        .map(|reading| of_reading(reading, collection.began, time))
+        .map(|reading| of_reading(reading, window.readings, (collection.began, time)))
         .collect();
     if !own.is_empty() {
         resource_metrics.push(of(("wirespan", ""), own));
@@ -61,23 +104,23 @@ pub fn metrics_request(
 }
 
 /// The metrics of one service.
-fn metrics(series: &[&(Identity, Series)], time: Nanos) -> Vec<Metric> {
+fn metrics(series: &[&(Identity, Series)], time: Nanos, counted: Counted) -> Vec<Metric> {
     let mut metrics = Vec::new();
     for instrument in Instrument::ALL {
         let of = |(identity, _): &&&(Identity, Series)| identity.instrument == instrument;
         let points: Vec<_> = series
             .iter()
             .filter(of)
-            .map(|entry| Point::of(entry, time))
+            .map(|entry| Point::of(entry, time, counted))
             .collect();
-        metrics.extend(durations(instrument, &points));
-        metrics.extend(sizes(instrument, &points));
+        metrics.extend(durations(instrument, &points, counted));
+        metrics.extend(sizes(instrument, &points, counted));
     }
     let untimed = series.iter().filter(|(identity, series)| {
         // Edges repeat what the exchanges' own series say.
         series.untimed > 0 && identity.instrument != Instrument::Edge
     });
-    let untimed = untimed.map(|entry| Point::of(entry, time).untimed());
+    let untimed = untimed.map(|entry| Point::of(entry, time, counted).untimed());
     let data_points: Vec<_> = untimed.collect();
     if !data_points.is_empty() {
         metrics.push(Metric {
@@ -86,7 +129,7 @@ fn metrics(series: &[&(Identity, Series)], time: Nanos) -> Vec<Metric> {
             unit: "{exchange}".into(),
             data: Some(Data::Sum(Sum {
                 data_points,
-                aggregation_temporality: CUMULATIVE,
+                aggregation_temporality: counted.temporality(),
                 is_monotonic: true,
             })),
             ..Metric::default()
@@ -95,7 +138,7 @@ fn metrics(series: &[&(Identity, Series)], time: Nanos) -> Vec<Metric> {
     metrics
 }
 
-fn durations(instrument: Instrument, points: &[Point<'_>]) -> Option<Metric> {
+fn durations(instrument: Instrument, points: &[Point<'_>], counted: Counted) -> Option<Metric> {
     let timed = || {
         points
             .iter()
@@ -106,13 +149,13 @@ fn durations(instrument: Instrument, points: &[Point<'_>]) -> Option<Metric> {
     let data = if exponential {
         Data::ExponentialHistogram(ExponentialHistogram {
             data_points: timed().filter_map(Point::exponential).collect(),
-            aggregation_temporality: CUMULATIVE,
+            aggregation_temporality: counted.temporality(),
         })
     } else {
         let explicit = |point: &Point<'_>| point.explicit(&point.series.durations);
         Data::Histogram(Histogram {
             data_points: timed().map(explicit).collect(),
-            aggregation_temporality: CUMULATIVE,
+            aggregation_temporality: counted.temporality(),
         })
     };
     Some(Metric {
@@ -124,7 +167,7 @@ fn durations(instrument: Instrument, points: &[Point<'_>]) -> Option<Metric> {
     })
 }
 
-fn sizes(instrument: Instrument, points: &[Point<'_>]) -> Vec<Metric> {
+fn sizes(instrument: Instrument, points: &[Point<'_>], counted: Counted) -> Vec<Metric> {
     let names = instrument.body_sizes().into_iter().flatten();
     let metric = |(i, name): (usize, &str)| {
         let point = |point: &Point<'_>| {
@@ -138,7 +181,7 @@ fn sizes(instrument: Instrument, points: &[Point<'_>]) -> Vec<Metric> {
             unit: "By".into(),
             data: Some(Data::Histogram(Histogram {
                 data_points,
-                aggregation_temporality: CUMULATIVE,
+                aggregation_temporality: counted.temporality(),
             })),
             ..Metric::default()
         })
@@ -150,14 +193,16 @@ fn sizes(instrument: Instrument, points: &[Point<'_>]) -> Vec<Metric> {
 struct Point<'a> {
     identity: &'a Identity,
     series: &'a Series,
+    start: u64,
     time: u64,
 }
 
 impl<'a> Point<'a> {
-    fn of((identity, series): &'a (Identity, Series), time: Nanos) -> Self {
+    fn of((identity, series): &'a (Identity, Series), time: Nanos, counted: Counted) -> Self {
         Self {
             identity,
             series,
+            start: counted.start(series.start),
             time: time.0,
         }
     }
@@ -180,7 +225,7 @@ impl<'a> Point<'a> {
         let range = histogram.range();
         HistogramDataPoint {
             attributes: self.attributes(),
-            start_time_unix_nano: self.series.start.0,
+            start_time_unix_nano: self.start,
             time_unix_nano: self.time,
             count: histogram.count(),
             sum: Some(histogram.sum()),
@@ -199,7 +244,7 @@ impl<'a> Point<'a> {
         let range = explicit.range();
         Some(ExponentialHistogramDataPoint {
             attributes: self.attributes(),
-            start_time_unix_nano: self.series.start.0,
+            start_time_unix_nano: self.start,
             time_unix_nano: self.time,
             count: explicit.count(),
             sum: Some(explicit.sum()),
@@ -223,7 +268,7 @@ impl<'a> Point<'a> {
         let untimed = i64::try_from(self.series.untimed).unwrap_or(i64::MAX);
         NumberDataPoint {
             attributes,
-            start_time_unix_nano: self.series.start.0,
+            start_time_unix_nano: self.start,
             time_unix_nano: self.time,
             value: Some(number_data_point::Value::AsInt(untimed)),
             ..NumberDataPoint::default()
@@ -244,13 +289,13 @@ fn exemplars(histogram: &Explicit) -> Vec<Exemplar> {
     exemplars.map(one).collect()
 }
 
-fn of_reading(reading: &Reading, began: Nanos, time: Nanos) -> Metric {
+fn of_reading(reading: &Reading, counted: Counted, (began, time): (Nanos, Nanos)) -> Metric {
     let point = |(attributes, value): &(Vec<(&str, String)>, f64)| NumberDataPoint {
         attributes: attributes
             .iter()
             .map(|(key, value)| text(key, value))
             .collect(),
-        start_time_unix_nano: began.0,
+        start_time_unix_nano: counted.start(began),
         time_unix_nano: time.0,
         value: Some(number_data_point::Value::AsDouble(*value)),
         ..NumberDataPoint::default()
@@ -264,7 +309,7 @@ fn of_reading(reading: &Reading, began: Nanos, time: Nanos) -> Metric {
             ReadingKind::Gauge => Data::Gauge(Gauge { data_points }),
             ReadingKind::Counter => Data::Sum(Sum {
                 data_points,
-                aggregation_temporality: CUMULATIVE,
+                aggregation_temporality: counted.temporality(),
                 is_monotonic: true,
             }),
         }),

@@ -12,6 +12,7 @@ use wirespan_export::owner::Service;
 use wirespan_export::spans::Span;
 
 pub use metrics::metrics_request;
+pub(crate) use metrics::{Counted, Window, request_of};
 pub use spans::trace_request;
 
 /// Metrics at one time.

@@ -6,7 +6,10 @@ use std::time::Duration;
 use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_client::MetricsServiceClient;
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient;
 use prost::Message as _;
+use tonic::codec::CompressionEncoding;
 use tonic::metadata::{Ascii, MetadataKey, MetadataValue};
+#[cfg(feature = "tls")]
+use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
@@ -17,6 +20,7 @@ use crate::config::{Error, Target};
 pub(super) struct Client {
     channel: Channel,
     metadata: Vec<(MetadataKey<Ascii>, MetadataValue<Ascii>)>,
+    compression: Option<CompressionEncoding>,
 }
 
 impl Client {
@@ -28,8 +32,7 @@ impl Client {
         #[cfg(feature = "tls")]
         let endpoint = match target.endpoint.starts_with("https://") {
             true => {
-                let tls = tonic::transport::ClientTlsConfig::new().with_native_roots();
-                let endpoint = endpoint.tls_config(tls);
+                let endpoint = endpoint.tls_config(tls(&target.tls)?);
                 endpoint.map_err(|error| wrong(&error.to_string()))?
             }
             false => endpoint,
@@ -42,6 +45,7 @@ impl Client {
         Ok(Self {
             channel: endpoint.connect_lazy(),
             metadata: metadata.ok_or_else(|| wrong("a header cannot be sent by gRPC"))?,
+            compression: target.gzip.then_some(CompressionEncoding::Gzip),
         })
     }
 
@@ -49,6 +53,9 @@ impl Client {
         let answer = match request {
             Request::Traces(traces) => {
                 let mut client = TraceServiceClient::new(self.channel.clone());
+                if let Some(encoding) = self.compression {
+                    client = client.send_compressed(encoding);
+                }
                 let answer = client.export(self.with_metadata(traces.clone())).await;
                 answer.map(|answer| {
                     let partial = answer.into_inner().partial_success;
@@ -57,6 +64,9 @@ impl Client {
             }
             Request::Metrics(metrics) => {
                 let mut client = MetricsServiceClient::new(self.channel.clone());
+                if let Some(encoding) = self.compression {
+                    client = client.send_compressed(encoding);
+                }
                 let answer = client.export(self.with_metadata(metrics.clone())).await;
                 answer.map(|answer| {
                     let partial = answer.into_inner().partial_success;
@@ -77,6 +87,23 @@ impl Client {
         }
         request
     }
+}
+
+/// Reads the files once, as they are now, so that what is wrong with them is said at the start.
+#[cfg(feature = "tls")]
+fn tls(files: &crate::config::Tls) -> Result<ClientTlsConfig, Error> {
+    super::tls::client(files)?;
+    let tls = ClientTlsConfig::new();
+    let tls = match &files.certificate {
+        Some(file) => tls.ca_certificate(Certificate::from_pem(file.read()?)),
+        None => tls.with_native_roots(),
+    };
+    Ok(match &files.client {
+        Some([certificate, key]) => {
+            tls.identity(Identity::from_pem(certificate.read()?, key.read()?))
+        }
+        None => tls,
+    })
 }
 
 /// By the specification of OTLP these codes are to be tried again; RESOURCE_EXHAUSTED only where

@@ -1,10 +1,15 @@
 //! OTLP over HTTP/1.1, as protobuf or as JSON.
 
+use std::io::Write as _;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
+use hyper::header::{
+    CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT,
+};
 use hyper::{Method, StatusCode, Uri};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -55,11 +60,14 @@ impl Client {
             Body::Json => "application/json",
         };
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content));
+        if target.gzip {
+            headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(target.timeout));
         let client = hyper_util::client::legacy::Client::builder(TokioExecutor::new());
         Ok(Self {
-            client: client.build(secured(connector).map_err(wrong)?),
+            client: client.build(secured(connector, target)?),
             uri,
             headers,
             body,
@@ -67,14 +75,19 @@ impl Client {
     }
 
     pub(super) fn encode(&self, request: &Request) -> Bytes {
-        let json = match (self.body, request) {
-            (Body::Protobuf, Request::Traces(traces)) => return traces.encode_to_vec().into(),
-            (Body::Protobuf, Request::Metrics(metrics)) => return metrics.encode_to_vec().into(),
-            (Body::Json, Request::Traces(traces)) => serde_json::to_vec(traces),
-            (Body::Json, Request::Metrics(metrics)) => serde_json::to_vec(metrics),
+        let body = match (self.body, request) {
+            (Body::Protobuf, Request::Traces(traces)) => traces.encode_to_vec(),
+            (Body::Protobuf, Request::Metrics(metrics)) => metrics.encode_to_vec(),
+            // No map of these messages has keys that are no text: this cannot fail.
+            (Body::Json, Request::Traces(traces)) => serde_json::to_vec(traces).unwrap_or_default(),
+            (Body::Json, Request::Metrics(metrics)) => {
+                serde_json::to_vec(metrics).unwrap_or_default()
+            }
         };
-        // No map of these messages has keys that are no text: this cannot fail.
-        json.unwrap_or_default().into()
+        match self.headers.contains_key(CONTENT_ENCODING) {
+            true => gzip(&body).into(),
+            false => body.into(),
+        }
     }
 
     pub(super) async fn send(&self, body: Bytes) -> Answer {
@@ -118,11 +131,15 @@ impl Client {
             let partial = answer.get("partialSuccess")?;
             let rejected = partial
                 .get("rejectedSpans")
-                .or_else(|| partial.get("rejectedDataPoints"))?;
-            // 64-bit integers are strings in protobuf's JSON; numbers are to be taken too.
-            let text = rejected.as_str().and_then(|text| text.parse().ok());
+                .or_else(|| partial.get("rejectedDataPoints"));
+            // 64-bit integers are strings in protobuf's JSON; numbers are to be taken too. One that is
+            // zero may be missing.
+            let number = |value: &serde_json::Value| {
+                let text = value.as_str().and_then(|text| text.parse().ok());
+                text.or_else(|| value.as_i64())
+            };
             let message = partial.get("errorMessage").and_then(|m| m.as_str());
-            let rejected = text.or_else(|| rejected.as_i64())?;
+            let rejected = rejected.and_then(number).unwrap_or_default();
             return Some((rejected, message.unwrap_or_default().to_owned()));
         }
         if self.uri.path().ends_with("metrics") {
@@ -137,17 +154,24 @@ impl Client {
     }
 }
 
+/// As RFC 1952 has it. The level is the fastest: it is for the wire, not for keeping.
+fn gzip(body: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    // Writing into a Vec cannot fail.
+    let _ = encoder.write_all(body);
+    encoder.finish().unwrap_or_default()
+}
+
 #[cfg(not(feature = "tls"))]
-fn secured(connector: HttpConnector) -> Result<Connector, String> {
+fn secured(connector: HttpConnector, _: &Target) -> Result<Connector, Error> {
     Ok(connector)
 }
 
 #[cfg(feature = "tls")]
-fn secured(mut connector: HttpConnector) -> Result<Connector, String> {
+fn secured(mut connector: HttpConnector, target: &Target) -> Result<Connector, Error> {
     connector.enforce_http(false);
-    let builder = hyper_rustls::HttpsConnectorBuilder::new().with_native_roots();
-    let builder = builder.map_err(|error| format!("the machine's certificates: {error}"))?;
-    Ok(builder
+    Ok(hyper_rustls::HttpsConnectorBuilder::new()
+        .with_tls_config(super::tls::client(&target.tls)?)
         .https_or_http()
         .enable_http1()
         .wrap_connector(connector))
@@ -177,6 +201,32 @@ fn with_causes(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_success_may_be_a_partial_one() {
+        let success = |body: Body, path: &str, answer: &[u8]| {
+            let target = Target {
+                endpoint: format!("http://localhost:4318/{path}"),
+                protocol: crate::Protocol::HttpProtobuf,
+                headers: Vec::new(),
+                timeout: Duration::from_secs(1),
+                gzip: false,
+                tls: crate::Tls::default(),
+            };
+            let client = Client::new(&target, body).expect("a client");
+            client.partial_success(answer)
+        };
+        let json = |answer: &str| success(Body::Json, "v1/traces", answer.as_bytes());
+        let said = |n, why: &str| Some((n, why.to_owned()));
+        assert_eq!(json("{}"), None);
+        let some = r#"{"partialSuccess":{"rejectedSpans":"2","errorMessage":"old"}}"#;
+        assert_eq!(json(some), said(2, "old"));
+        let warning = r#"{"partialSuccess":{"errorMessage":"slow down"}}"#;
+        assert_eq!(json(warning), said(0, "slow down"));
+        // ExportMetricsServiceResponse: partial_success = 1 { rejected_data_points = 1: 3 }
+        let metrics = success(Body::Protobuf, "v1/metrics", &[0x0a, 2, 0x08, 3]);
+        assert_eq!(metrics, said(3, ""));
+    }
 
     #[test]
     fn retry_after_is_seconds_or_a_date() {

@@ -2,6 +2,8 @@
 
 mod grpc;
 mod http;
+#[cfg(feature = "tls")]
+mod tls;
 
 use std::time::Duration;
 
