@@ -13,7 +13,7 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::Span;
 
 const SCHEMA: &str = "https://opentelemetry.io/schemas/1.45.0";
-const CUMULATIVE: i32 = 2;
+pub(crate) const CUMULATIVE: i32 = 2;
 
 /// Attributes that no metric may have: as many values as there are requests.
 const HIGH_CARDINALITY: [&str; 9] = [
@@ -95,13 +95,11 @@ fn metric(metric: &Metric) {
     );
     let lists: Vec<&[KeyValue]> = match metric.data.as_ref().expect("data") {
         Data::Histogram(histogram) => {
-            assert_eq!(histogram.aggregation_temporality, CUMULATIVE);
             histogram.data_points.iter().for_each(histogram_point);
             let points = histogram.data_points.iter();
             points.map(|point| &*point.attributes).collect()
         }
         Data::Sum(sum) => {
-            assert_eq!(sum.aggregation_temporality, CUMULATIVE);
             assert!(sum.is_monotonic);
             let points = sum.data_points.iter();
             points.map(|point| &*point.attributes).collect()
@@ -112,6 +110,7 @@ fn metric(metric: &Metric) {
         }
         other => panic!("of another kind: {other:?}"),
     };
+    assert!(matches!(temporality(metric), None | Some(1 | CUMULATIVE)));
     assert!(!lists.is_empty(), "{} without points", metric.name);
     let mut seen = BTreeSet::new();
     for list in lists {
@@ -121,6 +120,28 @@ fn metric(metric: &Metric) {
         }
         assert!(seen.insert(attributes), "a series of {} twice", metric.name);
     }
+}
+
+/// Whether its values are cumulative (2) or differences (1), if it matters.
+pub(crate) fn temporality(metric: &Metric) -> Option<i32> {
+    match metric.data.as_ref().expect("data") {
+        Data::Histogram(histogram) => Some(histogram.aggregation_temporality),
+        Data::Sum(sum) => Some(sum.aggregation_temporality),
+        _ => None,
+    }
+}
+
+/// The points of all histograms.
+pub(crate) fn histogram_points(
+    request: &ExportMetricsServiceRequest,
+) -> impl Iterator<Item = &HistogramDataPoint> {
+    let resources = request.resource_metrics.iter();
+    let scopes = resources.flat_map(|resource| &resource.scope_metrics);
+    let metrics = scopes.flat_map(|scope| &scope.metrics);
+    metrics.flat_map(|metric| match metric.data.as_ref() {
+        Some(Data::Histogram(histogram)) => &*histogram.data_points,
+        _ => &[],
+    })
 }
 
 fn histogram_point(point: &HistogramDataPoint) {
@@ -134,7 +155,10 @@ fn histogram_point(point: &HistogramDataPoint) {
             .all(|pair| pair[0] < pair[1])
     );
     assert_eq!(point.bucket_counts.iter().sum::<u64>(), point.count);
-    let (min, max) = (point.min.expect("a minimum"), point.max.expect("a maximum"));
+    assert!(point.count > 0, "nothing was counted");
+    // Of differences they are not known.
+    assert_eq!(point.min.is_some(), point.max.is_some());
+    let (min, max) = (point.min.unwrap_or(0.0), point.max.unwrap_or(f64::MAX));
     let mean = point.sum.expect("a sum") / point.count as f64;
     assert!(min <= mean * (1.0 + 1e-9) && mean <= max * (1.0 + 1e-9));
     for exemplar in &point.exemplars {

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use wirespan_engine::{Exchange, Nanos, Sink};
+use wirespan_export::metrics::Reading;
 use wirespan_export::observe::Observer;
 use wirespan_export::spans::{Options, Span, Spans};
 use wirespan_replay::{Collect, Input};
@@ -73,6 +74,19 @@ struct Nothing;
 impl Source for Nothing {
     fn collect(&self) -> Collection {
         Collection::default()
+    }
+}
+
+/// One metric.
+#[derive(Debug)]
+struct One;
+
+impl Source for One {
+    fn collect(&self) -> Collection {
+        Collection {
+            readings: vec![Reading::counter("test.one", "1", "One.").value(1.0)],
+            ..Collection::default()
+        }
     }
 }
 
@@ -173,16 +187,55 @@ fn a_backend_that_is_too_busy() {
 }
 
 #[test]
+fn what_a_backend_rejects_of_what_it_takes_is_counted_and_said() {
+    for (speaks, protocol) in [
+        (Speaks::Grpc, "grpc"),
+        (Speaks::Http, "http/protobuf"),
+        (Speaks::Http, "http/json"),
+    ] {
+        let receiver = Receiver::start(speaks);
+        receiver.behave(Behaviour::TakePart(3));
+        let variable = |name: &str| {
+            let of = name == "OTEL_EXPORTER_OTLP_PROTOCOL";
+            of.then(|| protocol.to_owned())
+        };
+        let url = receiver.url();
+        let config = Config::read(&variable, Some(&url), Wanted::Configured).expect("valid");
+        let (told, said) = std::sync::mpsc::channel();
+        let report = move |message: &str| drop(told.send(message.to_owned()));
+        let exporter = Exporter::start(&config, Arc::new(One), None, None, report);
+        let exporter = exporter.expect("an exporter");
+        press(&exporter, &spans(), 10);
+        let counts = Arc::clone(exporter.counts());
+        exporter.stop(Duration::from_secs(10));
+        assert_eq!(get(&counts.spans_sent), 7);
+        assert_eq!(get(&counts.spans_refused), 3);
+        assert_eq!(get(&counts.points_rejected), 3);
+        let said: Vec<String> = said.iter().collect();
+        assert_eq!(said.len(), 2, "once for each signal: {said:?}");
+        assert!(
+            said.iter()
+                .all(|said| said.ends_with("3 rejected: too old"))
+        );
+    }
+}
+
+#[test]
 fn a_backend_that_breaks_off() {
     survives(Behaviour::BreakOff, Speaks::Http);
     survives(Behaviour::BreakOff, Speaks::Grpc);
 }
 
 #[test]
-fn retry_after_is_obeyed() {
-    let receiver = Receiver::start(Speaks::Http);
+fn when_to_come_back_is_obeyed() {
+    come_back(Speaks::Http);
+    come_back(Speaks::Grpc);
+}
+
+fn come_back(speaks: Speaks) {
+    let receiver = Receiver::start(speaks);
     receiver.behave(Behaviour::Refuse(429, Some(3)));
-    let exporter = exporter(&receiver.url(), Speaks::Http);
+    let exporter = exporter(&receiver.url(), speaks);
     let began = Instant::now();
     press(&exporter, &spans(), 10);
     receiver.wait_for("the first attempt", |received| received.attempts == 1);

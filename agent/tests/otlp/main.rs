@@ -1,10 +1,13 @@
 //! OTLP as backends get it: everything, exactly, and from those that misbehave as much as they take.
 
 mod check;
+mod deltas;
 mod faults;
 mod receiver;
 #[path = "../support/mod.rs"]
 mod support;
+#[cfg(feature = "tls")]
+mod tls;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -89,6 +92,64 @@ fn everything_arrives_over_grpc() {
 #[test]
 fn everything_arrives_over_http_as_protobuf() {
     all_of_it_arrives(Speaks::Http, &[]);
+}
+
+#[test]
+fn everything_arrives_compressed() {
+    for (speaks, protocol) in [
+        (Speaks::Grpc, "grpc"),
+        (Speaks::Http, "http/protobuf"),
+        (Speaks::Http, "http/json"),
+    ] {
+        let protocol = ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol);
+        let gzip = ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip");
+        all_of_it_arrives(speaks, &[protocol, gzip]);
+        let receiver = Receiver::start(speaks);
+        let none = ("OTEL_EXPORTER_OTLP_METRICS_COMPRESSION", "none");
+        let done = replay("demo/demo.pcap", &receiver.url(), &[protocol, gzip, none]);
+        assert!(done.status.success());
+        receiver.received(|received| {
+            assert_eq!(received.compressed, received.traces.len(), "spans only");
+        });
+    }
+}
+
+#[test]
+fn everything_arrives_as_differences() {
+    let delta = ("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "delta");
+    all_of_it_arrives(Speaks::Http, &[delta]);
+}
+
+#[test]
+fn methods_are_those_that_are_known() {
+    let receiver = Receiver::start(Speaks::Http);
+    let known = ("OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS", "get, POST");
+    assert!(
+        replay("demo/demo.pcap", &receiver.url(), &[known])
+            .status
+            .success()
+    );
+    let (mut others, mut posts) = (0, 0);
+    receiver.received(|received| {
+        let resources = received.traces.iter().flat_map(|t| &t.resource_spans);
+        for span in resources
+            .flat_map(|r| &r.scope_spans)
+            .flat_map(|s| &s.spans)
+        {
+            let attributes = check::attributes(&span.attributes);
+            let Some(method) = attributes.get("http.request.method") else {
+                continue;
+            };
+            let original = attributes.get("http.request.method_original");
+            match (method.as_str(), original.map(String::as_str)) {
+                ("_OTHER", Some("GET" | "HEAD" | "PUT" | "DELETE")) => others += 1,
+                ("POST", None) => posts += 1,
+                other => panic!("{other:?}"),
+            }
+            assert_eq!(span.name.starts_with("HTTP"), method == "_OTHER");
+        }
+    });
+    assert!(others > 0 && posts > 0, "{others} and {posts}");
 }
 
 #[test]

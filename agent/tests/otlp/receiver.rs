@@ -2,11 +2,13 @@
 //! is told to.
 
 use std::convert::Infallible;
+use std::io::Read as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use flate2::read::MultiGzDecoder;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -15,18 +17,19 @@ use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::
     MetricsService, MetricsServiceServer,
 };
 use opentelemetry_proto::tonic::collector::metrics::v1::{
-    ExportMetricsServiceRequest, ExportMetricsServiceResponse,
+    ExportMetricsPartialSuccess, ExportMetricsServiceRequest, ExportMetricsServiceResponse,
 };
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
     TraceService, TraceServiceServer,
 };
 use opentelemetry_proto::tonic::collector::trace::v1::{
-    ExportTraceServiceRequest, ExportTraceServiceResponse,
+    ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
 };
 use prost::Message;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
-use tonic::{Request, Response, Status};
+use tonic::codec::CompressionEncoding;
+use tonic::{Code, Request, Response, Status};
 
 use crate::check;
 
@@ -42,6 +45,8 @@ pub(crate) enum Behaviour {
     Refuse(u16, Option<u64>),
     /// Closes the connection in the middle of a request.
     BreakOff,
+    /// Takes them, but says that it rejected so many spans or points of each.
+    TakePart(u64),
 }
 
 /// What came in.
@@ -53,6 +58,8 @@ pub(crate) struct Received {
     pub(crate) attempts: u64,
     /// Header values by which requests proved who they are.
     pub(crate) keys: Vec<String>,
+    /// Requests that came compressed with gzip.
+    pub(crate) compressed: usize,
 }
 
 impl Received {
@@ -156,6 +163,23 @@ impl State {
         received.metrics.push(request);
     }
 
+    fn compressed(&self, encoding: Option<&str>) {
+        let mut received = self.received.lock().expect("no panic");
+        match encoding {
+            Some("gzip") => received.compressed += 1,
+            None | Some("identity") => {}
+            Some(other) => panic!("encoding {other}"),
+        }
+    }
+
+    /// How many are said to be rejected.
+    fn rejects(&self) -> Option<i64> {
+        match *self.behaviour.lock().expect("no panic") {
+            Behaviour::TakePart(n) => Some(n as i64),
+            _ => None,
+        }
+    }
+
     fn key(&self, key: Option<&str>) {
         let keys = &mut self.received.lock().expect("no panic").keys;
         keys.extend(key.map(str::to_owned));
@@ -165,9 +189,12 @@ impl State {
     async fn status<T>(&self, request: &Request<T>) -> Option<Status> {
         let key = request.metadata().get("x-key");
         self.key(key.and_then(|key| key.to_str().ok()));
+        let encoding = request.metadata().get("grpc-encoding");
+        self.compressed(encoding.and_then(|encoding| encoding.to_str().ok()));
         match self.now() {
-            Behaviour::Take => None,
+            Behaviour::Take | Behaviour::TakePart(_) => None,
             Behaviour::Hang => std::future::pending().await,
+            Behaviour::Refuse(429, Some(after)) => Some(come_back(after)),
             Behaviour::Refuse(429 | 503, _) => Some(Status::unavailable("busy")),
             Behaviour::Refuse(..) => Some(Status::invalid_argument("never")),
             Behaviour::BreakOff => Some(Status::data_loss("broken off")),
@@ -175,11 +202,51 @@ impl State {
     }
 }
 
+/// Why some were rejected.
+const WHY: &str = "too old";
+
+fn spans_rejected(n: Option<i64>) -> ExportTraceServiceResponse {
+    let partial = |rejected_spans| ExportTracePartialSuccess {
+        rejected_spans,
+        error_message: WHY.into(),
+    };
+    ExportTraceServiceResponse {
+        partial_success: n.map(partial),
+    }
+}
+
+fn points_rejected(n: Option<i64>) -> ExportMetricsServiceResponse {
+    let partial = |rejected_data_points| ExportMetricsPartialSuccess {
+        rejected_data_points,
+        error_message: WHY.into(),
+    };
+    ExportMetricsServiceResponse {
+        partial_success: n.map(partial),
+    }
+}
+
+/// RESOURCE_EXHAUSTED with `google.rpc.RetryInfo` in `google.rpc.Status`.
+fn come_back(after: u64) -> Status {
+    let url = b"type.googleapis.com/google.rpc.RetryInfo";
+    // retry_delay = 1 { seconds = 1 }
+    let info = [0x0a, 2, 0x08, after as u8];
+    let mut any = vec![0x0a, url.len() as u8];
+    any.extend_from_slice(url);
+    any.extend_from_slice(&[0x12, info.len() as u8]);
+    any.extend_from_slice(&info);
+    // details = 3
+    let mut details = vec![0x1a, any.len() as u8];
+    details.extend_from_slice(&any);
+    Status::with_details(Code::ResourceExhausted, "busy", details.into())
+}
+
+const GZIP: CompressionEncoding = CompressionEncoding::Gzip;
+
 async fn grpc(listener: TcpListener, state: State) {
     let incoming = tonic::transport::server::TcpIncoming::from(listener);
     let server = tonic::transport::Server::builder()
-        .add_service(TraceServiceServer::new(state.clone()))
-        .add_service(MetricsServiceServer::new(state));
+        .add_service(TraceServiceServer::new(state.clone()).accept_compressed(GZIP))
+        .add_service(MetricsServiceServer::new(state).accept_compressed(GZIP));
     server.serve_with_incoming(incoming).await.expect("served");
 }
 
@@ -193,7 +260,7 @@ impl TraceService for State {
             return Err(status);
         }
         self.take_traces(request.into_inner());
-        Ok(Response::new(ExportTraceServiceResponse::default()))
+        Ok(Response::new(spans_rejected(self.rejects())))
     }
 }
 
@@ -207,7 +274,7 @@ impl MetricsService for State {
             return Err(status);
         }
         self.take_metrics(request.into_inner());
-        Ok(Response::new(ExportMetricsServiceResponse::default()))
+        Ok(Response::new(points_rejected(self.rejects())))
     }
 }
 
@@ -240,12 +307,19 @@ async fn answer(request: hyper::Request<Incoming>, state: &State) -> hyper::Resp
     let Ok(body) = body.collect().await else {
         return hyper::Response::default();
     };
-    let body = body.to_bytes();
+    let mut body = body.to_bytes();
     let header = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
     state.key(header("x-key"));
+    state.compressed(header("content-encoding"));
+    if header("content-encoding").is_some() {
+        let mut whole = Vec::new();
+        let read = MultiGzDecoder::new(&*body).read_to_end(&mut whole);
+        read.expect("gzip");
+        body = whole.into();
+    }
     let mut response = hyper::Response::new(Full::default());
     match state.now() {
-        Behaviour::Take => {}
+        Behaviour::Take | Behaviour::TakePart(_) => {}
         Behaviour::Hang => std::future::pending().await,
         Behaviour::Refuse(status, after) => {
             *response.status_mut() = status.try_into().expect("a status");
@@ -267,6 +341,16 @@ async fn answer(request: hyper::Request<Incoming>, state: &State) -> hyper::Resp
         ("/v1/traces", true) => state.take_traces(serde_json::from_slice(&body).expect("JSON")),
         ("/v1/metrics", true) => state.take_metrics(serde_json::from_slice(&body).expect("JSON")),
         (path, _) => panic!("no such path: {path}"),
+    }
+    if let Some(n) = state.rejects() {
+        let traces = head.uri.path().ends_with("traces");
+        let answer = match (traces, json) {
+            (true, false) => spans_rejected(Some(n)).encode_to_vec(),
+            (false, false) => points_rejected(Some(n)).encode_to_vec(),
+            (true, true) => serde_json::to_vec(&spans_rejected(Some(n))).expect("JSON"),
+            (false, true) => serde_json::to_vec(&points_rejected(Some(n))).expect("JSON"),
+        };
+        *response.body_mut() = Full::new(answer.into());
     }
     response
 }
