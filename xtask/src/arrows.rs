@@ -65,7 +65,9 @@ fn allowed(from: &str, to: &str, dev_only: bool) -> bool {
         "capture-abi" => matches!(from, "capture-bpf" | "capture") || tool(from),
         "probe-sites" => matches!(from, "capture" | "agent") || tool(from),
         "export" => matches!(from, "telemetry" | "agent") || tool(from),
-        "capture" | "replay" | "telemetry" | "identity" => from == "agent" || tool(from),
+        "capture" | "replay" | "telemetry" | "identity" | "kubernetes" => {
+            from == "agent" || tool(from)
+        }
         // Sources and exports are tried out with real parsers, in tests only.
         _ if parser(to) => {
             from == "agent" || tool(from) || (dev_only && matches!(from, "replay" | "export"))
