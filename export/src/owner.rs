@@ -15,6 +15,29 @@ pub struct Service {
     pub container: Option<Container>,
 }
 
+impl Service {
+    /// An attribute of its resource.
+    #[must_use]
+    pub fn attribute(&self, key: &str) -> Option<&str> {
+        let mut attributes = self.attributes.iter();
+        let found = attributes.find(|(known, _)| **known == *key);
+        found.map(|(_, value)| &**value)
+    }
+
+    /// What Kubernetes calls its container, node and workloads; pod and namespace are with the container.
+    pub(crate) fn kubernetes(&self) -> impl Iterator<Item = (&str, &str)> {
+        let attributes = self
+            .attributes
+            .iter()
+            .map(|(key, value)| (&**key, &**value));
+        attributes.filter(|(key, _)| {
+            key.starts_with("k8s.")
+                && key.ends_with(".name")
+                && !matches!(*key, "k8s.pod.name" | "k8s.namespace.name")
+        })
+    }
+}
+
 /// A container.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Container {
@@ -44,4 +67,6 @@ pub struct Ends<'a> {
     pub owner: Option<&'a Owner>,
     /// The service at the other end: `service.peer.name`.
     pub peer: Option<&'a str>,
+    /// The namespace of that service: `service.peer.namespace`.
+    pub peer_namespace: Option<&'a str>,
 }

@@ -8,7 +8,7 @@ use wirespan_engine::{Address, Attrs, Exchange, Nanos, Process};
 
 use crate::format::{self, Clock};
 use crate::ids::SpanIds;
-use crate::owner::{Container, Ends};
+use crate::owner::{Container, Ends, Service};
 
 /// Name and version of the format, the first key of each record.
 pub const SCHEMA: &str = "wirespan.record/1";
@@ -99,9 +99,15 @@ impl RecordWriter {
             container(out, inside);
         }
         let mut first = attributes(out, exchange.attrs);
+        let named = service.into_iter().flat_map(Service::kubernetes);
+        for (key, value) in named {
+            member(out, &mut first, key);
+            string(out, value);
+        }
         let services = [
             ("service.name", service.map(|service| &*service.name)),
             ("service.peer.name", ends.peer),
+            ("service.peer.namespace", ends.peer_namespace),
         ];
         for (key, value) in services {
             if let Some(value) = value {
@@ -245,7 +251,7 @@ mod tests {
 
     use super::*;
     use crate::fixture::{b3, w3c, with_exchange};
-    use crate::owner::{Owner, Service};
+    use crate::owner::Owner;
 
     fn line(exchange: &Exchange<'_>) -> String {
         let mut out = Vec::new();
@@ -348,6 +354,14 @@ mod tests {
         let owner = Owner {
             service: Arc::new(Service {
                 name: "shop".into(),
+                attributes: [
+                    ("service.version", "1"),
+                    ("k8s.pod.name", "shop-1"),
+                    ("k8s.pod.uid", "7"),
+                    ("k8s.deployment.name", "shop"),
+                ]
+                .map(|(key, value)| (key.into(), value.into()))
+                .into(),
                 container: Some(Container {
                     id: "0123".into(),
                     pod: Some("shop-1".into()),
@@ -360,6 +374,7 @@ mod tests {
         let ends = Ends {
             owner: Some(&owner),
             peer: Some("db"),
+            peer_namespace: Some("shop"),
         };
         with_exchange(|mut live| {
             live.process = Some(Process::new(4711, b"web"));
@@ -371,6 +386,11 @@ mod tests {
             let record: Json = serde_json::from_str(&line).expect("JSON");
             assert_eq!(record["attributes"]["service.name"], "shop");
             assert_eq!(record["attributes"]["service.peer.name"], "db");
+            assert_eq!(record["attributes"]["service.peer.namespace"], "shop");
+            assert_eq!(record["attributes"]["k8s.deployment.name"], "shop");
+            for elsewhere in ["service.version", "k8s.pod.name", "k8s.pod.uid"] {
+                assert!(record["attributes"].get(elsewhere).is_none());
+            }
         });
     }
 

@@ -148,6 +148,9 @@ impl Span {
         if let Some(peer) = ends.peer {
             self.text("service.peer.name", peer);
         }
+        if let Some(namespace) = ends.peer_namespace {
+            self.text("service.peer.namespace", namespace);
+        }
     }
 
     /// The method as the facts have it, where the exchange has one.
