@@ -12,6 +12,7 @@ fmt:
 clippy:
     cargo clippy --workspace --all-targets --locked -- -D warnings
     cargo clippy --package wirespan-agent --features tls --locked -- -D warnings
+    cargo clippy --package wirespan-agent --no-default-features --all-targets --locked -- -D warnings
 
 test:
     cargo test --workspace --locked

@@ -5,6 +5,7 @@
 //! machine have the same two addresses: so each end knows the service at the other one.
 
 mod describe;
+mod found;
 mod taps;
 
 use std::collections::VecDeque;
@@ -22,6 +23,8 @@ use wirespan_engine::{
 use wirespan_export::owner::{Ends, Owner};
 use wirespan_identity::{Hosts, Root};
 
+use crate::pods::{Pods, Service};
+use found::{Found, Use};
 pub(crate) use taps::Taps;
 
 /// Processes that are remembered at most.
@@ -53,6 +56,8 @@ pub(crate) struct Known {
 enum Peer {
     /// The service that it belongs to.
     Owner(Arc<Owner>),
+    /// The service of the pod with its address.
+    Pod(Service),
     /// The name that the machine has for its address.
     Name(Box<str>),
 }
@@ -62,6 +67,7 @@ impl Known {
         Ends {
             owner: self.owner.as_deref(),
             peer: self.peer.as_ref().map(Peer::name),
+            peer_namespace: self.peer.as_ref().and_then(Peer::namespace),
         }
     }
 }
@@ -70,18 +76,28 @@ impl Peer {
     fn name(&self) -> &str {
         match self {
             Self::Owner(owner) => &owner.service.name,
+            Self::Pod(service) => &service.name,
             Self::Name(name) => name,
+        }
+    }
+
+    fn namespace(&self) -> Option<&str> {
+        match self {
+            Self::Owner(owner) => owner.service.attribute("service.namespace"),
+            Self::Pod(service) => Some(&service.namespace),
+            Self::Name(_) => None,
         }
     }
 }
 
 impl Census {
-    /// Of the processes under `root`.
-    pub(crate) fn new(root: Root) -> Self {
+    /// Of the processes under `root`, of which Kubernetes may know more.
+    pub(crate) fn new(root: Root, pods: Pods) -> Self {
         let hosts = root.path().join("etc/hosts");
         Self(Arc::new(Mutex::new(Records {
             host: describe::host(&root),
             root,
+            pods,
             owners: HashMap::new(),
             review: FEW,
             connections: HashMap::new(),
@@ -115,6 +131,7 @@ impl Census {
 #[derive(Debug)]
 struct Records {
     root: Root,
+    pods: Pods,
     /// The machine's name.
     host: Box<str>,
     owners: HashMap<u32, Found>,
@@ -127,14 +144,6 @@ struct Records {
     names: Names,
 }
 
-/// A process that was looked up.
-#[derive(Debug)]
-struct Found {
-    process: Process,
-    owner: Arc<Owner>,
-    when: Instant,
-}
-
 /// The addresses of a connection, the same from both ends.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 struct Pair(Address, Address);
@@ -144,7 +153,10 @@ struct Pair(Address, Address);
 struct End {
     id: ConnectionId,
     address: Address,
+    process: Process,
     owner: Arc<Owner>,
+    /// So that the process is remembered while it has the connection.
+    _use: Option<Use>,
 }
 
 impl Pair {
@@ -178,28 +190,20 @@ impl Records {
         if let Some(found) = self.owners.get_mut(&process.pid)
             && found.process == *process
         {
-            let stale = fresh.is_some_and(|fresh| found.when.elapsed() > fresh);
-            if stale {
+            let mut read = None;
+            if fresh.is_some_and(|fresh| found.when.elapsed() > fresh) {
                 found.when = Instant::now();
-                if let Some(read) = self.root.process(process.pid) {
-                    let owner = describe::owner(Some(read), process, &self.host);
-                    if owner != *found.owner {
-                        found.owner = Arc::new(owner);
-                    }
-                }
+                read = self.root.process(process.pid);
             }
+            found.look(read, &self.pods, &self.host);
             return Arc::clone(&found.owner);
         }
         if self.owners.len() >= self.review {
             self.forget();
         }
         let read = self.root.process(process.pid);
-        let owner = Arc::new(describe::owner(read, process, &self.host));
-        let found = Found {
-            process: *process,
-            owner: Arc::clone(&owner),
-            when: Instant::now(),
-        };
+        let found = Found::new(process, read, &self.pods, &self.host);
+        let owner = Arc::clone(&found.owner);
         self.owners.insert(process.pid, found);
         owner
     }
@@ -209,7 +213,7 @@ impl Records {
     fn forget(&mut self) {
         let root = &self.root;
         self.owners.retain(|pid, found| {
-            found.when.elapsed() < LINGER || Arc::strong_count(&found.owner) > 1 || root.has(*pid)
+            found.when.elapsed() < LINGER || found.is_used() || root.has(*pid)
         });
         if self.owners.len() >= MOST {
             self.forget_half();
@@ -227,17 +231,24 @@ impl Records {
     }
 
     /// The service at the address `remote` of a connection, whose other `side` it is: a process of this
-    /// machine, else the name that the machine has for the address.
+    /// machine, a pod of it, else the name that the machine has for the address.
     fn peer(&mut self, pair: Pair, remote: Address, side: Side) -> Option<Peer> {
         let remote = canonical(remote);
         let ends = self.pairs.get(&pair).filter(|_| is_telling(&remote, side));
         let end = ends.and_then(|ends| ends.iter().find(|end| end.address == remote));
         if let Some(end) = end {
+            // More may be known of it since.
+            if let Some(found) = self.owners.get_mut(&end.process.pid)
+                && found.process == end.process
+            {
+                found.look(None, &self.pods, &self.host);
+                return Some(Peer::Owner(Arc::clone(&found.owner)));
+            }
             return Some(Peer::Owner(Arc::clone(&end.owner)));
         }
-        self.names
-            .of(remote.ip()?)
-            .map(|name| Peer::Name(name.into()))
+        let address = remote.ip()?;
+        let pod = self.pods.at(address).map(Peer::Pod);
+        pod.or_else(|| Some(Peer::Name(self.names.of(address)?.into())))
     }
 
     fn open(&mut self, id: ConnectionId, opening: &Opening) {
@@ -264,7 +275,13 @@ impl Records {
         let ends = self.pairs.entry(pair).or_default();
         // The latest connection of these addresses is the one that exchanges are reported of.
         ends.retain(|end| end.address != address);
-        ends.push(End { id, address, owner });
+        ends.push(End {
+            id,
+            address,
+            process: *process,
+            owner,
+            _use: self.owners.get(&process.pid).map(Found::used),
+        });
     }
 
     fn expire(&mut self) {

@@ -271,6 +271,15 @@ pub(crate) struct AgentArgs {
     /// Write each exchange to this file, as a line of JSON; - is standard output
     #[arg(long, value_name = "FILE", env = "WIRESPAN_RECORDS_FILE")]
     pub(crate) records: Option<String>,
+    /// The API server of Kubernetes that tells which pods this node has: auto, that of the cluster that it
+    /// runs in; a URL; or none
+    #[arg(
+        long,
+        value_name = "URL",
+        default_value = "auto",
+        env = "WIRESPAN_KUBERNETES_API"
+    )]
+    pub(crate) kubernetes: String,
     /// Forget a series when nothing was counted in it for this long
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = units::period, env = "WIRESPAN_SERIES_TTL")]
     pub(crate) series_ttl: Duration,

@@ -21,6 +21,7 @@ mod introspect;
 mod live;
 mod node;
 mod pipeline;
+mod pods;
 mod replay;
 mod signals;
 mod terminal;

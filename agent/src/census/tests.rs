@@ -39,7 +39,11 @@ impl Machine {
     }
 
     fn census(&self) -> Census {
-        Census::new(Root::new(&self.0))
+        self.census_with(Pods::default())
+    }
+
+    fn census_with(&self, pods: Pods) -> Census {
+        Census::new(Root::new(&self.0), pods)
     }
 }
 
@@ -311,4 +315,118 @@ fn a_service_has_the_attributes_of_its_container_and_what_it_says_of_itself() {
         .collect();
     assert_eq!(found, expected);
     assert_eq!(owner.path.as_deref(), Some("/app"));
+}
+
+/// What an API server tells.
+#[cfg(feature = "kubernetes")]
+mod pods {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::config::KubernetesKeys;
+    use crate::pods::fake::{Fake, pod};
+
+    const UID: &str = "11112222-3333-4444-5555-666677778888";
+
+    fn asking(fake: &Fake) -> Pods {
+        let keys = KubernetesKeys {
+            api: fake.url(),
+            node: Some("node-1".to_owned()),
+            ..KubernetesKeys::default()
+        };
+        Pods::start(&keys, |_, _| {}).expect("started")
+    }
+
+    fn cart(container: &str) -> Value {
+        let owner = ("apps/v1", "StatefulSet", "cart");
+        let mut cart = pod("cart-0", "10.0.0.7", Some(owner));
+        cart["metadata"]["uid"] = UID.into();
+        cart["metadata"]["annotations"] = json!({
+            "resource.opentelemetry.io/deployment.environment.name": "by-annotation",
+            "resource.opentelemetry.io/team": "blue",
+            "resource.opentelemetry.io/service.criticality": "high",
+        });
+        cart["status"]["containerStatuses"][0]["containerID"] = container.into();
+        cart
+    }
+
+    fn until(what: &str, mut holds: impl FnMut() -> bool) {
+        for _ in 0..2_000 {
+            if holds() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        panic!("never: {what}");
+    }
+
+    #[test]
+    fn what_is_not_known_yet_is_known_of_what_follows_and_stays() {
+        let machine = Machine::new("pods");
+        let group = format!("/kubepods/burstable/pod{UID}/{ID}");
+        let environ = "OTEL_RESOURCE_ATTRIBUTES=deployment.environment.name=own\0";
+        machine.process(7, "/app", &group, environ);
+        let fake = Fake::start(false);
+        let pods = asking(&fake);
+        let mut census = machine.census_with(pods.clone());
+        Ids::new().open(&mut census, &opening(Side::Server, 7, b"app"));
+        let service = || {
+            let owner = census.records().owner(&Process::new(7, b"app"), None);
+            Arc::clone(&owner.service)
+        };
+        assert_eq!(&*service().name, "app");
+        assert_eq!(&*service().instance, ID);
+        let missed = |pods: &Pods| format!("{:?}", pods.readings().last());
+        assert!(missed(&pods).contains(r#"("wirespan.outcome", "missed")], 1.0"#));
+        fake.put(cart(&format!("containerd://{ID}")));
+        machine.ends(7);
+        until("its StatefulSet", || &*service().name == "cart");
+        let known = service();
+        assert_eq!(&*known.instance, "shop.cart-0.app");
+        let expected = [
+            ("service.namespace", "shop"),
+            ("service.version", "1.2"),
+            ("host.name", "node-1"),
+            ("container.id", ID),
+            ("k8s.container.name", "app"),
+            ("k8s.pod.name", "cart-0"),
+            ("k8s.pod.uid", UID),
+            ("k8s.namespace.name", "shop"),
+            ("k8s.node.name", "node-1"),
+            ("k8s.statefulset.name", "cart"),
+            ("deployment.environment.name", "own"),
+            ("team", "blue"),
+        ];
+        let found = known
+            .attributes
+            .iter()
+            .map(|(key, value)| (&**key, &**value));
+        assert_eq!(found.collect::<Vec<_>>(), expected);
+        let container = known.container.as_ref().expect("a container");
+        assert_eq!(container.pod.as_deref(), Some("cart-0"));
+        assert_eq!(container.namespace.as_deref(), Some("shop"));
+        census.records().owners.get_mut(&7).expect("known").when -= LINGER;
+        census.records().forget();
+        let generation = pods.generation();
+        fake.delete(UID);
+        until("forgotten", || pods.generation() > generation);
+        assert_eq!(service(), known, "it was in that pod all the same");
+    }
+
+    #[test]
+    fn addresses_of_this_nodes_pods_are_their_services() {
+        let machine = Machine::new("pod-peers");
+        let fake = Fake::start(false);
+        fake.put(cart("containerd://x"));
+        let census = machine.census_with(asking(&fake));
+        let server = Address::from(([10, 0, 0, 7], 80));
+        let peer = |address| {
+            let mut records = census.records();
+            records.peer(Pair::of(CLIENT, address), address, Side::Server)
+        };
+        until("the pod", || peer(server).is_some());
+        let found = peer(server).expect("a peer");
+        assert_eq!((found.name(), found.namespace()), ("cart", Some("shop")));
+        assert_eq!(peer(Address::from(([10, 0, 0, 8], 80))), None);
+    }
 }

@@ -28,7 +28,7 @@ use clap::ArgMatches;
 pub(crate) use layers::Layer;
 pub(crate) use load::{Effective, Fault, Sources};
 pub(crate) use resolve::{Running, exporting, signals};
-pub(crate) use tree::{Admin, Config, FilterKeys};
+pub(crate) use tree::{Admin, Config, FilterKeys, KubernetesKeys};
 pub(crate) use values::{Level, Redact};
 
 use keys::Key;

@@ -18,6 +18,7 @@ use super::values::Level;
 use crate::cli;
 use crate::filter::{self, Filter, Network};
 use crate::node::Budget;
+use crate::pods;
 use crate::signals::Signals;
 use crate::units::Duration;
 
@@ -53,6 +54,7 @@ pub(crate) fn check(config: &Config, registry: &Registry) -> Result<(), Fault> {
     if config.records.rotate == 0 {
         return Err(Fault::new("records.rotate: expected at least 1"));
     }
+    pods::check(&config.kubernetes).map_err(Fault::new)?;
     for (key, duration) in [
         ("metrics.series_ttl", config.metrics.series_ttl),
         ("metrics.interval", config.metrics.interval),

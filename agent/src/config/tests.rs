@@ -294,6 +294,7 @@ fn every_flag_sets_its_key() {
         "--flush=1s",
         "--socket=none",
         "--records=/tmp/x",
+        "--kubernetes=none",
     ];
     let sources = sources(None, &[], &flags);
     let effective = sources.load().expect("correct");

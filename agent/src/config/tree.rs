@@ -35,6 +35,8 @@ pub(crate) struct Config {
     pub(crate) otlp: Otlp,
     /// What is said of the observed services.
     pub(crate) resource: ResourceKeys,
+    /// Who tells which pods this node has, and what their services are called (docs/KUBERNETES.md).
+    pub(crate) kubernetes: KubernetesKeys,
     /// What the agent may use. Above it, it does without detail, never without counts.
     pub(crate) budget: BudgetKeys,
     /// Each exchange as a line of JSON, to a file.
@@ -399,6 +401,39 @@ pub(crate) struct ResourceKeys {
     /// Attributes of their resources, such as `deployment.environment.name`.
     #[schemars(extend("x-env" = "OTEL_RESOURCE_ATTRIBUTES"))]
     pub(crate) attributes: BTreeMap<String, Setting>,
+}
+
+/// Who tells which pods this node has.
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct KubernetesKeys {
+    /// The API server: `auto`, that of the cluster that the agent runs in, if it does; a URL such as
+    /// `https://10.0.0.1:6443`; or `none`.
+    #[schemars(extend("x-flag" = "kubernetes"))]
+    pub(crate) api: String,
+    /// The name of this node; otherwise the machine's.
+    #[schemars(extend("x-env" = "NODE_NAME"))]
+    pub(crate) node: Option<String>,
+    /// A file with the token, which is read again for each request; with `https` otherwise that of the
+    /// pod's service account.
+    pub(crate) token_file: Option<String>,
+    /// A file with the certificates of those who may vouch for the API server; otherwise that of the
+    /// pod's service account.
+    pub(crate) ca_file: Option<String>,
+    /// Whether the labels `app.kubernetes.io/instance`, `/name` and `/version` name services, too.
+    pub(crate) labels: bool,
+}
+
+impl Default for KubernetesKeys {
+    fn default() -> Self {
+        Self {
+            api: "auto".to_owned(),
+            node: None,
+            token_file: None,
+            ca_file: None,
+            labels: false,
+        }
+    }
 }
 
 /// What the agent may use.

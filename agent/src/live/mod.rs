@@ -21,6 +21,7 @@ use crate::doctor;
 use crate::exit::Exit;
 use crate::filter::Filter;
 use crate::pipeline::Format;
+use crate::pods::Pods;
 use crate::signals::Signals;
 use crate::terminal::{Terminal, write_stdout};
 use crate::workers;
@@ -173,7 +174,7 @@ impl<'a> Tail<'a> {
             Output::OtlpJson => Format::OtlpJson,
             Output::Stats | Output::None => Format::Nothing,
         };
-        let census = Census::new(Root::default());
+        let census = Census::new(Root::default(), Pods::default());
         Self {
             args,
             terminal,

@@ -104,6 +104,7 @@ fn render(status: &Value) -> String {
     for key in config["at_next_start"].as_array().into_iter().flatten() {
         text.push_str(&format!("  at the next start: {}\n", word(key)));
     }
+    text.push_str(&kubernetes(&status["kubernetes"]));
     text.push('\n');
     for (name, value) in status["figures"].as_object().into_iter().flatten() {
         match value.as_object() {
@@ -114,6 +115,22 @@ fn render(status: &Value) -> String {
                 }
             }
         }
+    }
+    text
+}
+
+/// How it is with the pods; nothing where nobody is asked for them.
+fn kubernetes(of: &Value) -> String {
+    let word = |key: &str| of[key].as_str().unwrap_or_default();
+    let Some(state) = of["state"].as_str() else {
+        return String::new();
+    };
+    let seconds = units::Duration::seconds(of["seconds"].as_u64().unwrap_or(0));
+    let (node, api, pods) = (word("node"), word("api"), &of["pods"]);
+    let mut text =
+        format!("Kubernetes: {state} for {seconds}, {pods} pods of node {node}, by {api}\n");
+    if let Some(error) = of["error"].as_str() {
+        text.push_str(&format!("  latest error: {error}\n"));
     }
     text
 }
@@ -141,6 +158,10 @@ mod tests {
                 "file": "w.yaml", "applied": 2, "refused": 1, "fault": "w.yaml:1: no",
                 "at_next_start": ["observe.buffer"],
             },
+            "kubernetes": {
+                "api": "https://10.0.0.1", "node": "n1", "state": "failing", "seconds": 60, "pods": 3,
+                "error": "403: no",
+            },
             "figures": {"a.b": 3.0, "c": {"x": 0.25}},
         });
         let expected = "\
@@ -148,6 +169,8 @@ wirespan 1.0.0, process 7, fentry hooks, for 2m: not ready: nothing was exported
 configuration: w.yaml, changed 2 times, refused 1
   not changed: w.yaml:1: no
   at the next start: observe.buffer
+Kubernetes: failing for 1m, 3 pods of node n1, by https://10.0.0.1
+  latest error: 403: no
 
 a.b                                                                 3
 c x                                                              0.25

@@ -173,6 +173,7 @@ impl Desk {
                 "fault": state.fault,
                 "at_next_start": state.at_next_start,
             },
+            "kubernetes": self.status.kubernetes(),
             "figures": Value::Object(figures.collect()),
         })
     }

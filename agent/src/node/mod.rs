@@ -5,6 +5,7 @@ mod control;
 mod desk;
 mod flows;
 mod governor;
+mod kubernetes;
 mod lines;
 mod log;
 mod own;
@@ -193,7 +194,7 @@ fn try_run(
     let (control, orders) = Control::new(sources, effective, registry, log.clone());
     let control = Arc::new(control);
     let agent = Agent::start(plan, live.hooks(), &control, log);
-    let agent = agent.map_err(|error| (Exit::Preflight, error.to_string()))?;
+    let agent = agent.map_err(|message| (Exit::Preflight, message))?;
     let watch = Watch::start(file, seen, control);
     let _watch = watch.map_err(|e| (Exit::Preflight, format!("cannot watch the file: {e}")))?;
     agent.run(live, orders, &stop, args)
@@ -273,16 +274,17 @@ impl Agent {
         hooks: HookSet,
         control: &Arc<Control>,
         log: Log,
-    ) -> Result<Self, wirespan_telemetry::Error> {
+    ) -> Result<Self, String> {
         let signals = config::signals(plan.config(), &plan.exporting, &plan.running);
         let metrics = Arc::new(Metrics::new(signals.metrics));
         let flows = Arc::new(Flows::default());
+        let pods = kubernetes::pods(plan.config(), &log)?;
         let parts = (
             Arc::clone(&metrics),
             Arc::clone(control),
             Arc::clone(&flows),
         );
-        let status = Arc::new(Status::new(parts, hooks, wall_clock()));
+        let status = Arc::new(Status::new(parts, pods.clone(), hooks, wall_clock()));
         let handler = Arc::new(Desk {
             control: Arc::clone(control),
             status: Arc::clone(&status),
@@ -293,7 +295,8 @@ impl Agent {
         let source = Arc::clone(&status);
         let said = log.clone();
         let report = move |message: &str| said.warn(message);
-        let exporter = Exporter::start(&plan.exporting, source, scrape, admin, report)?;
+        let exporter = Exporter::start(&plan.exporting, source, scrape, admin, report);
+        let exporter = exporter.map_err(|error| error.to_string())?;
         let exports = plan.exporting.traces.is_some() || plan.exporting.metrics.is_some();
         status.exports(exporter.queue(), exporter.counts(), exports);
         let queue = plan.exporting.traces.as_ref();
@@ -302,7 +305,7 @@ impl Agent {
                 filter: plan.running.filter.clone(),
                 observer: signals.observer_of(Arc::clone(&metrics), queue.is_some()),
                 queue: queue.map(|_| Arc::clone(exporter.queue())),
-                census: Census::new(Root::default()),
+                census: Census::new(Root::default(), pods),
                 own_pid: process::id(),
                 flows,
                 lines: plan.lines.take(),

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use serde_json::Value;
 use wirespan_capture::{HookSet, Ledger, Losses, WorkerLoad};
 use wirespan_engine::{FILTERED, Nanos, Stats};
 use wirespan_export::honesty;
@@ -14,6 +15,7 @@ use super::control::{Control, State};
 use super::flows::{Flows, Followed};
 use super::governor::Level;
 use super::own::Own;
+use crate::pods::Pods;
 
 /// Where metrics come from: the aggregated ones, and those of the agent itself.
 #[derive(Debug)]
@@ -24,6 +26,7 @@ pub(super) struct Status {
     exports: OnceLock<Exports>,
     control: Arc<Control>,
     flows: Arc<Flows>,
+    pods: Pods,
     hooks: HookSet,
 }
 
@@ -52,6 +55,7 @@ pub(super) struct Vitals {
 impl Status {
     pub(super) fn new(
         (metrics, control, flows): (Arc<Metrics>, Arc<Control>, Arc<Flows>),
+        pods: Pods,
         hooks: HookSet,
         began: Nanos,
     ) -> Self {
@@ -62,8 +66,14 @@ impl Status {
             exports: OnceLock::new(),
             control,
             flows,
+            pods,
             hooks,
         }
+    }
+
+    /// How it is with the pods of this node; null where nobody is asked for them.
+    pub(super) fn kubernetes(&self) -> Value {
+        self.pods.state()
     }
 
     /// The name of the hook set that is in use.
@@ -122,6 +132,7 @@ impl Source for Status {
             readings.extend(exports(queue, counts, &vitals.spans));
         }
         readings.push(changes(&self.control.state()));
+        readings.extend(self.pods.readings());
         readings.extend(followed(self.flows.followed()));
         readings.extend(vitals.records.map(records));
         readings.extend(governor(&vitals.level));

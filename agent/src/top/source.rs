@@ -14,6 +14,7 @@ use super::picture::Picture;
 use crate::census::Census;
 use crate::filter::Filter;
 use crate::node;
+use crate::pods::Pods;
 
 /// How often there is a new picture.
 const EVERY: Duration = Duration::from_secs(1);
@@ -108,7 +109,7 @@ impl Own {
             counter: Counter {
                 board,
                 filter,
-                census: Census::new(Root::default()),
+                census: Census::new(Root::default(), Pods::default()),
                 now,
             },
             due: Instant::now(),

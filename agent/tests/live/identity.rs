@@ -13,15 +13,15 @@ use crate::watch::{Watcher, capture, ended, signal, until};
 const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcde";
 
 /// A server in a control group of its own.
-struct Server {
+pub(crate) struct Server {
     child: Child,
     groups: Vec<PathBuf>,
-    port: u16,
+    pub(crate) port: u16,
 }
 
 impl Server {
     /// Starts it in the group at `path` of the hierarchy of version 2, with these variables.
-    fn start(path: &str, variables: &[(&str, &str)]) -> Self {
+    pub(crate) fn start(path: &str, variables: &[(&str, &str)]) -> Self {
         let root = hierarchy().join(format!("wirespan-test-{}", std::process::id()));
         let folder = root.join(path);
         fs::create_dir_all(&folder).expect("a control group");

@@ -7,6 +7,10 @@
 
 mod admin;
 mod agent;
+#[cfg(feature = "kubernetes")]
+#[path = "../../../kubernetes/tests/watch/fake.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod api_server;
 mod canary;
 #[path = "../otlp/check.rs"]
 #[allow(dead_code, reason = "another test uses the rest")]
@@ -16,6 +20,8 @@ mod executables;
 mod explain;
 mod governor;
 mod identity;
+#[cfg(feature = "kubernetes")]
+mod kubernetes;
 mod lab;
 mod page;
 #[path = "../otlp/receiver.rs"]

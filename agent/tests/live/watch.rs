@@ -149,6 +149,8 @@ impl Watcher {
         let records = File::create(folder.file("records")).expect("a file");
         let mut child = Command::new(WIRESPAN)
             .args(arguments)
+            // A machine of a cluster may be tested on; the cluster is not.
+            .env_remove("KUBERNETES_SERVICE_HOST")
             .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(records)
