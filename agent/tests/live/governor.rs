@@ -29,6 +29,8 @@ struct Load {
 
 impl Load {
     const CONNECTIONS: usize = 4;
+    /// Requests of a connection: servers do not let one have any number.
+    const KEPT: u32 = 500;
     /// Between two requests of one connection.
     const PACE: Duration = Duration::from_millis(4);
 
@@ -40,11 +42,15 @@ impl Load {
         let one = |_| {
             let (stop, asked) = (Arc::clone(&stop), Arc::clone(&asked));
             let server = ("127.0.0.1", port.parse::<u16>().expect("a port"));
-            let mut connection = TcpStream::connect(server).expect("connected");
+            let connect = move || TcpStream::connect(server).expect("connected");
+            let mut connection = connect();
             thread::spawn(move || {
                 let begun = Instant::now();
                 let mut sent = 0;
                 while !stop.load(Ordering::Relaxed) {
+                    if sent % Self::KEPT == Self::KEPT - 1 {
+                        connection = connect();
+                    }
                     let request = b"GET /api/x HTTP/1.1\r\nhost: a\r\n\r\n";
                     connection.write_all(request).expect("asked");
                     assert!(connection.read(&mut [0; 4096]).expect("an answer") > 0);
@@ -191,7 +197,7 @@ fn with_half_of_what_it_wants_an_agent_stays_within_its_budget_and_counts_all() 
     let mut told = format!("governor: {unbounded:.3} processors unbounded, then {bounded:.3}");
     write!(told, " of {budget:.3} at level {}", agent.level()).expect("text");
     let _ = writeln!(std::io::stderr(), "{told}");
-    let exhausted = figure(&page(&agent.page), "wirespan_governor_exhausted", "");
+    let exhausted = figure(&page(&agent.page), "wirespan_governor_exhausted_ratio", "");
     assert!(bounded <= 1.2 * budget && exhausted == 0.0, "{told}");
     assert!(agent.steps("down_processors") > 0);
     let left_out = labelled(&agent.page, "wirespan_spans_left_out_total", "sampling");
@@ -254,5 +260,32 @@ fn memory_that_spans_take_is_given_back_for_the_sake_of_a_budget() {
     agent.set_budget("memory", "null");
     agent.take_up_everything();
     assert_eq!(agent.steps("\"up\""), agent.steps("down"));
+    agent.watcher.end();
+}
+
+#[test]
+fn a_budget_that_cannot_be_kept_is_said_to_be_and_all_is_counted() {
+    let Some(_alone) = capture() else { return };
+    let Some(lab) = Lab::start(&["nginx"]) else {
+        return;
+    };
+    let receiver = Receiver::start(Speaks::Http);
+    let port = lab.told("nginx");
+    let agent = Governed::start(port, &receiver.url());
+    agent.set_budget("processors", "0.001");
+    let load = Load::start(port);
+    let said = agent
+        .watcher
+        .hear_until(|line| line.contains("nothing is left to do without"));
+    let steps = said.iter().filter(|line| line.contains("one step less"));
+    assert_eq!(steps.count() as u64, agent.steps("down"), "{said:?}");
+    let exhausted = || labelled(&agent.page, "wirespan_governor_exhausted_ratio", "");
+    until("it is said to be", || exhausted() == 1);
+    let asked = load.end();
+    until("the count of all", || {
+        [SERVER, CLIENT].map(|metric| count(&agent.page, metric)) == [asked; 2]
+    });
+    let lost = labelled(&agent.page, "wirespan_capture_lost_events_total", "");
+    assert_eq!(lost, 0);
     agent.watcher.end();
 }

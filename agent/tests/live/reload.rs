@@ -11,7 +11,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::lab::{Lab, run};
+use crate::lab::{Lab, Session, run};
 use crate::page::{count, labelled, page, sum, total};
 use crate::watch::{Folder, Watcher, capture, ended, signal, until};
 
@@ -29,12 +29,17 @@ struct Configured {
 
 impl Configured {
     fn start(name: &str, configuration: &str) -> Self {
+        Self::start_with(name, configuration, &["--no-tls"])
+    }
+
+    fn start_with(name: &str, configuration: &str, options: &[&str]) -> Self {
         let folder = Folder::new(name);
         let file = folder.file("wirespan.yaml");
         fs::write(&file, configuration).expect("written");
         let path = file.to_str().expect("UTF-8");
         // The load is that of a test, programs under test are not optimized.
-        let arguments = ["agent", "-c", path, "--buffer", "256", "--no-tls"];
+        let arguments = ["agent", "-c", path, "--buffer", "256"];
+        let arguments = [&arguments[..], options].concat();
         let watcher = Watcher::start_with(&arguments, &[("WIRESPAN_LISTEN", "127.0.0.1:0")]);
         let watcher = watcher.unwrap_or_else(|(status, said)| panic!("{status}: {said:?}"));
         let page = watcher.hear("wirespan: metrics at ");
@@ -269,6 +274,49 @@ fn connections_of_a_protocol_that_nobody_wants_stay_in_the_kernel() {
     stays_in_the_kernel(kept);
     assert_eq!(count(&agent.page, SERVER), 50);
     assert_eq!(sum(&agent.page, "wirespan_parse_errors_total"), 0);
+    agent.watcher.end();
+}
+
+#[test]
+fn cleartext_of_a_protocol_that_nobody_wants_stays_in_the_kernel() {
+    let Some(_alone) = capture() else { return };
+    let Some(lab) = Lab::start(&["tls/redis"]) else {
+        return;
+    };
+    let Some(port) = lab.tls("redis") else { return };
+    let mut session = Session::start("redis-cli", &["--tls", "--insecure", "-p", port]);
+    let pid = session.pid();
+    let with = |protocols: &str| {
+        format!("observe: {{pids: [{pid}]}}\nfilter: {{protocols: [{protocols}]}}\n")
+    };
+    let mut ask = |n: usize| (0..n).for_each(|_| assert_eq!(session.ask("SET a b"), "OK"));
+    ask(1);
+    // Over several workers, too, all of which hear of changes.
+    let agent = Configured::start_with("cleartext", &with("http"), &["--workers", "2"]);
+    ask(5);
+    let filtered = "wirespan_connections_filtered_total";
+    until("its protocol is known", || {
+        labelled(&agent.page, filtered, "\"protocol\"") == 1
+    });
+    let mut stays_in_the_kernel = |ask: &mut dyn FnMut(usize)| {
+        thread::sleep(Duration::from_millis(1200));
+        let before = Told::by(&agent.page);
+        ask(100);
+        thread::sleep(Duration::from_millis(1200));
+        let after = Told::by(&agent.page);
+        let left = (after.events - before.events, after.copied - before.copied);
+        assert_eq!(left, (0, 0), "events, and bytes that were copied");
+        assert!(after.unwanted > before.unwanted);
+    };
+    stays_in_the_kernel(&mut ask);
+    let sets = || count(&agent.page, "db_client_operation_duration_seconds");
+    agent.replace(&with("redis"));
+    ask(40);
+    until("a session that was left out is joined", || sets() == 40);
+    agent.replace(&with("http"));
+    stays_in_the_kernel(&mut ask);
+    assert_eq!(sets(), 40);
+    session.end();
     agent.watcher.end();
 }
 
