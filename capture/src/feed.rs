@@ -84,7 +84,8 @@ impl Ledger {
     }
 }
 
-/// Who is told what is found out of processes and of the libraries that they use.
+/// Who is told what is found out of processes and of the libraries that they use, and what is wanted of
+/// their sessions.
 pub(crate) trait Learns {
     /// It is known what a process is made of.
     fn understand(&mut self, tgid: u32, tasks: Tasks);
@@ -92,6 +93,9 @@ pub(crate) trait Learns {
     fn probed(&mut self, since: u64);
     /// Since then, no session of a process has begun unseen.
     fn cover(&mut self, tgid: u32, since: u64);
+    /// Whether to leave out sessions whose socket is not found: nobody knows whether filters by
+    /// address mean them.
+    fn require_sockets(&mut self, required: bool);
 }
 
 impl Learns for Feed {
@@ -105,6 +109,10 @@ impl Learns for Feed {
 
     fn cover(&mut self, tgid: u32, since: u64) {
         self.sessions.cover(tgid, since);
+    }
+
+    fn require_sockets(&mut self, required: bool) {
+        self.sessions.require_sockets(required);
     }
 }
 

@@ -79,6 +79,13 @@ pub struct Filters {
     pub protocols: Vec<String>,
 }
 
+impl Filters {
+    /// Whether they ask where a connection leads.
+    pub(crate) fn ask_for_addresses(&self) -> bool {
+        self.external_only || !self.ports.is_empty() || !self.networks.is_empty()
+    }
+}
+
 /// What the kernel side could not, or need not, deliver.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]

@@ -166,6 +166,8 @@ impl Live {
         let mut work = Work::start(&kernel, &options)?;
         let hooks = kernel.attach(&options.hooks)?;
         let waiter = Waiter::new(&kernel.ring).map_err(Error::Wait)?;
+        work.learner()
+            .require_sockets(options.filters.ask_for_addresses());
         let probes = match options.tls {
             true => Some(Probes::start(&mut kernel, work.learner())?),
             false => None,
@@ -296,6 +298,9 @@ impl Live {
     ) -> Result<(), Error> {
         let now = Clock::monotonic();
         self.kernel.set_filters(filters)?;
+        self.work
+            .learner()
+            .require_sockets(filters.ask_for_addresses());
         let (since, clock) = (self.filtered, &self.clock);
         match &mut self.work {
             Work::Here(shard) => {

@@ -164,6 +164,23 @@ fn cleartext_whose_socket_is_not_found_is_told_without_a_peer() {
 }
 
 #[test]
+fn filters_by_address_leave_out_cleartext_whose_socket_is_not_found() {
+    let mut rig = Rig::new();
+    rig.feed.require_sockets(true);
+    rig.clear(Sent, (0, 0), "ask");
+    rig.late(SESSION.time + 400_000_000);
+    rig.clear(Sent, (3, 0), "ing");
+    assert_eq!(rig.heard(), Vec::<String>::new());
+    assert_eq!(rig.feed.ledger.sessions, 0);
+    rig.open(Role::Client, 0).event(SESSION, binding(true));
+    let heard = rig.heard();
+    assert!(
+        heard.contains(&"chunk ToServer 3 ing".to_owned()),
+        "what waits still: {heard:?}"
+    );
+}
+
+#[test]
 fn a_session_is_whole_if_its_library_was_probed_before_its_socket_was_there() {
     for (probed, start) in [(SOCKET.born - 1, ""), (SOCKET.born + 1, " midstream")] {
         let mut rig = Rig::new();

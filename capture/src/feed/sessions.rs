@@ -19,6 +19,8 @@ pub(super) struct Sessions {
     /// Cleartext of sessions whose socket is not known yet, in order.
     held: HashMap<SessionKey, Vec<Held>>,
     held_bytes: usize,
+    /// Whether sessions are left out whose socket is not found.
+    sockets_required: bool,
     /// Sessions whose socket is gone: the kernel side is to forget them.
     pub(super) gone: Vec<(SessionKey, u64)>,
     /// When a library was probed last.
@@ -35,6 +37,10 @@ struct Held {
 }
 
 impl Sessions {
+    pub(super) fn require_sockets(&mut self, required: bool) {
+        self.sockets_required = required;
+    }
+
     pub(super) fn probed(&mut self, since: u64) {
         self.probed = since;
     }
@@ -80,17 +86,19 @@ impl Feed {
         }
     }
 
+    fn drop_held(&mut self, key: SessionKey) {
+        let held = self.sessions.held.remove(&key).unwrap_or_default();
+        self.sessions.held_bytes -= held.iter().map(|held| held.bytes.len()).sum::<usize>();
+    }
+
     fn hold(&mut self, key: SessionKey, header: &Header, moving: usize, bytes: &[u8]) {
-        let held = self.sessions.held.entry(key).or_default();
-        if held
-            .first()
-            .is_some_and(|first| first.header.born != header.born)
-        {
+        let first = self.sessions.held.get(&key).and_then(|held| held.first());
+        if first.is_some_and(|first| first.header.born != header.born) {
             // Another session at the same address, which ended unnoticed.
-            self.sessions.held_bytes -= held.drain(..).map(|held| held.bytes.len()).sum::<usize>();
+            self.drop_held(key);
         }
         self.sessions.held_bytes += bytes.len();
-        held.push(Held {
+        self.sessions.held.entry(key).or_default().push(Held {
             header: *header,
             moving,
             bytes: bytes.to_vec(),
@@ -188,8 +196,11 @@ impl Feed {
         }
     }
 
-    /// Reports what a session has said without a peer.
+    /// Reports what a session has said without a peer, unless the filters ask for it.
     fn release_unbound(&mut self, key: SessionKey, out: &mut Output<'_>) {
+        if self.sessions.sockets_required {
+            return self.drop_held(key);
+        }
         let Some(first) = self.sessions.held.get(&key).and_then(|held| held.first()) else {
             return;
         };

@@ -32,6 +32,7 @@ pub(super) enum Job {
     Understand(u32, Tasks),
     Probed(u64),
     Cover(u32, u64),
+    RequireSockets(bool),
     /// Sessions whose sockets are not known wait no longer.
     Release,
     /// Time passes.
@@ -101,6 +102,7 @@ impl Job {
             Self::Understand(tgid, tasks) => shard.feed.understand(tgid, tasks),
             Self::Probed(since) => shard.feed.probed(since),
             Self::Cover(tgid, since) => shard.feed.cover(tgid, since),
+            Self::RequireSockets(required) => shard.feed.require_sockets(required),
             Self::Release => {
                 let (feed, _, mut out) = shard.parts(to);
                 feed.release_all(&mut out);

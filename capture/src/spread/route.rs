@@ -262,4 +262,8 @@ impl Learns for Router {
     fn cover(&mut self, tgid: u32, since: u64) {
         self.all(&Job::Cover(tgid, since));
     }
+
+    fn require_sockets(&mut self, required: bool) {
+        self.all(&Job::RequireSockets(required));
+    }
 }
