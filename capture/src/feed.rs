@@ -12,9 +12,10 @@ mod forgetting;
 mod joining;
 mod sessions;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use hashbrown::HashMap;
 use wirespan_capture_abi::{
     Connection, Header, Layer as Seen, Role, Session, SessionKey, Tuple, Wish, flag,
 };
@@ -158,8 +159,8 @@ impl Key {
 /// Connections, and what the engine knows them by.
 pub(crate) struct Feed {
     flows: HashMap<Key, Flow>,
-    /// Flows that had events since wishes were last looked at.
-    touched: HashSet<Key>,
+    /// Flows that had events since wishes were last looked at; some of them may be gone.
+    touched: Vec<Key>,
     sessions: Sessions,
     /// Listening ports by network namespace.
     listeners: HashMap<u32, HashSet<u16>>,
@@ -189,6 +190,8 @@ struct Flow {
     /// Offsets at which the engine has the positions 0.
     base: [u64; 2],
     wish: Wish,
+    /// Whether it is among the touched.
+    is_touched: bool,
     /// The peer has ended its stream at this position, when this was, and the process has not read so far.
     unread_end: Option<(u64, Nanos)>,
     /// Of a socket, the TLS session that it carries and that is seen instead; of a session, the
@@ -214,6 +217,7 @@ impl Flow {
                 from: [0; 2],
                 until: [u64::from(FIRST_WINDOW); 2],
             },
+            is_touched: false,
             unread_end: None,
             partner: None,
         }
@@ -233,6 +237,33 @@ impl Flow {
     /// Where the engine has a position.
     fn offset(&self, kernel: usize, position: u64) -> u64 {
         self.base[kernel].saturating_add(position)
+    }
+
+    fn touch(&mut self, key: Key, touched: &mut Vec<Key>) {
+        if !self.is_touched {
+            self.is_touched = true;
+            touched.push(key);
+        }
+    }
+
+    /// Tells that what nobody wanted of a stream before a position has passed: it went by without a
+    /// word.
+    fn pass_unwanted(
+        &mut self,
+        open: Open,
+        kernel: usize,
+        position: u64,
+        time: Nanos,
+        out: &mut Output<'_>,
+    ) {
+        let seen = self.seen[kernel];
+        let unwanted = position.min(self.wish.from[kernel]);
+        if seen < unwanted {
+            self.seen[kernel] = unwanted;
+            let at = self.offset(kernel, seen);
+            let dir = open.direction(kernel);
+            out.to.passed(open.id, dir, at, unwanted - seen, time);
+        }
     }
 }
 
@@ -277,7 +308,7 @@ impl Feed {
     pub(crate) fn new(number: u64, of: u64) -> Self {
         Self {
             flows: HashMap::new(),
-            touched: HashSet::new(),
+            touched: Vec::new(),
             sessions: Sessions::default(),
             listeners: HashMap::new(),
             processes: Processes::default(),
@@ -375,30 +406,31 @@ impl Feed {
         };
         let mut flow = Flow::new(header.born, tuple, start, header.time);
         flow.names = names;
-        if let Some(old) = self.flows.insert(Key::of(header), flow) {
+        if let Some(mut old) = self.flows.insert(Key::of(header), flow) {
             // Its end was lost.
             let time = out.clock.wall(header.time);
-            self.end_flow(&old, None, Close::Replaced, time, out);
+            self.end_flow(&mut old, None, Close::Replaced, time, out);
         }
     }
 
     fn data(&mut self, header: &Header, moving: usize, bytes: &[u8], out: &mut Output<'_>) {
         let key = Key::of(header);
-        if let (Key::Socket(_), Some(Some(_))) = (key, self.flow(header).map(|flow| flow.partner)) {
+        let Some(flow) = self.flow(header) else {
+            return;
+        };
+        if let (Key::Socket(_), Some(_)) = (key, flow.partner) {
             // Ciphertext that was on its way when its session was found.
             return;
         }
+        let known = flow.open;
         let time = out.clock.wall(header.time);
         self.ledger.copied_bytes += bytes.len() as u64;
         self.ledger.moved_bytes += u64::from(header.moved);
         self.ledger.unreadable_memory += u64::from(header.flags & flag::UNREADABLE != 0);
-        let open = match self.flow(header).and_then(|flow| flow.open) {
-            Some(open) => open,
-            None => self.open(header, moving, time, out),
-        };
+        let open = known.unwrap_or_else(|| self.open(header, moving, time, out));
         let process = self.processes.get(header.tgid);
         let task = self.processes.task(header.tgid, header.task);
-        let Some(flow) = self.flow(header) else {
+        let Some(flow) = self.flows.get_mut(&key) else {
             return;
         };
         if let Some(process) = process
@@ -413,13 +445,7 @@ impl Feed {
         }
         flow.last = header.time;
         let dir = open.direction(moving);
-        // Bytes before the wish were left out on purpose.
-        let left_out = header.position.min(flow.wish.from[moving]);
-        if flow.seen[moving] < left_out {
-            let len = left_out - flow.seen[moving];
-            let at = flow.offset(moving, flow.seen[moving]);
-            out.to.passed(open.id, dir, at, len, time);
-        }
+        flow.pass_unwanted(open, moving, header.position, time, out);
         let heard = flow.offset(1 - moving, header.other);
         out.to.acked(open.id, dir.reverse(), heard, time);
         let at = flow.offset(moving, header.position);
@@ -435,7 +461,7 @@ impl Feed {
         let end = header.position.saturating_add(u64::from(header.moved));
         flow.seen[moving] = flow.seen[moving].max(end);
         flow.read_to_its_end(time, out);
-        self.touched.insert(key);
+        flow.touch(key, &mut self.touched);
     }
 
     /// Introduces a connection to the engine, with its first bytes.
@@ -509,10 +535,11 @@ impl Feed {
 
     /// Tells the kernel side what is wanted from now on.
     pub(crate) fn wish(&mut self, kernel: &mut dyn Maps, engine: &Engine) {
-        for key in self.touched.drain() {
+        for key in self.touched.drain(..) {
             let Some(flow) = self.flows.get_mut(&key) else {
                 continue;
             };
+            flow.is_touched = false;
             let Some(open) = flow.open else { continue };
             let mut wish = flow.wish;
             for n in [0, 1] {

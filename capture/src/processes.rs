@@ -1,9 +1,9 @@
 //! What is known of processes: their names, and what they are made of.
 
-use std::collections::HashMap;
 use std::fs;
 use std::path::PathBuf;
 
+use hashbrown::HashMap;
 use wirespan_engine::{Process, Task};
 
 /// Names kept at most. Beyond, all are forgotten and learned again.
@@ -85,9 +85,11 @@ impl Processes {
     /// A process, by the name that it was introduced with; if that was lost, by the one that
     /// `/proc` has.
     pub(crate) fn get(&mut self, tgid: u32) -> Option<Process> {
-        if tgid != 0 && !self.known.contains_key(&tgid) {
-            self.introduce(tgid, comm(tgid).unwrap_or_default());
+        let known = self.known.get(&tgid).copied();
+        if known.is_some() || tgid == 0 {
+            return known;
         }
+        self.introduce(tgid, comm(tgid).unwrap_or_default());
         self.known.get(&tgid).copied()
     }
 }

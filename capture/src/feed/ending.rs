@@ -43,21 +43,14 @@ impl Feed {
             },
         };
         let Some(open) = flow.open else { return };
-        let dir = open.direction(ending);
-        // What nobody wanted has passed by now, not when the connection is closed.
-        let left_out = position.min(flow.wish.from[ending]);
-        let seen = flow.seen[ending];
-        if seen < left_out {
-            flow.seen[ending] = left_out;
-            let at = flow.offset(ending, seen);
-            out.to.passed(open.id, dir, at, left_out - seen, time);
-        }
+        // By now, not when the connection is closed.
+        flow.pass_unwanted(open, ending, position, time, out);
         if ending == RECEIVED && flow.seen[ending] < position {
             flow.unread_end = Some((position, time));
             return;
         }
         let at = flow.offset(ending, position);
-        out.to.end(open.id, dir, at, time);
+        out.to.end(open.id, open.direction(ending), at, time);
     }
 
     pub(super) fn close(&mut self, header: &Header, out: &mut Output<'_>) {
@@ -65,23 +58,28 @@ impl Feed {
             return;
         }
         let key = Key::of(header);
-        let Some(flow) = self.flows.remove(&key) else {
+        let Some(mut flow) = self.flows.remove(&key) else {
             return;
         };
-        self.touched.remove(&key);
         let time = out.clock.wall(header.time);
         let how = if header.flags & flag::RESET != 0 {
             Close::Reset
         } else {
             Close::Finished
         };
-        self.end_flow(&flow, Some([header.position, header.other]), how, time, out);
+        self.end_flow(
+            &mut flow,
+            Some([header.position, header.other]),
+            how,
+            time,
+            out,
+        );
     }
 
     /// A flow is over, its streams at these positions.
     pub(super) fn end_flow(
         &mut self,
-        flow: &Flow,
+        flow: &mut Flow,
         positions: Option<[u64; 2]>,
         how: Close,
         time: Nanos,
@@ -96,24 +94,18 @@ impl Feed {
             && let Some(session) = self.flows.remove(&name)
         {
             self.sessions.gone.push((key, session.born));
-            self.touched.remove(&Key::Session(key));
             if let Some(open) = session.open {
                 out.to.close(open.id, how, time);
             }
         }
         let Some(open) = flow.open else { return };
         for (kernel, position) in positions.into_iter().flatten().enumerate() {
-            // What nobody wanted went by without a word; what else is missing was lost.
-            let dir = open.direction(kernel);
+            flow.pass_unwanted(open, kernel, position, time, out);
             let seen = flow.seen[kernel];
-            let left_out = position.min(flow.wish.from[kernel]);
-            if seen < left_out {
-                let at = flow.offset(kernel, seen);
-                out.to.passed(open.id, dir, at, left_out - seen, time);
-            }
-            let seen = seen.max(left_out);
             if seen < position {
+                // What else is missing was lost.
                 let at = flow.offset(kernel, seen);
+                let dir = open.direction(kernel);
                 out.to.lost(open.id, dir, at, position - seen, time);
             }
         }

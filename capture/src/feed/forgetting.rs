@@ -44,7 +44,7 @@ impl Feed {
         for (key, flow) in &mut self.flows {
             let Some(open) = flow.open else { continue };
             if !out.to.engine.is_missed(open.id) {
-                self.touched.insert(*key);
+                flow.touch(*key, &mut self.touched);
                 continue;
             }
             out.to.close(open.id, Close::Idle, time);

@@ -1,7 +1,6 @@
 //! TLS sessions: which socket carries them, and what they say until that is known.
 
-use std::collections::HashMap;
-
+use hashbrown::HashMap;
 use wirespan_capture_abi::{Binding, Header, Session, SessionKey, Tuple, flag, session_flag};
 use wirespan_engine::{Both, Close, Start};
 
