@@ -298,7 +298,7 @@ fn cleartext_of_a_protocol_that_nobody_wants_stays_in_the_kernel() {
     until("its protocol is known", || {
         labelled(&agent.page, filtered, "\"protocol\"") == 1
     });
-    let mut stays_in_the_kernel = |ask: &mut dyn FnMut(usize)| {
+    let stays_in_the_kernel = |ask: &mut dyn FnMut(usize)| {
         thread::sleep(Duration::from_millis(1200));
         let before = Told::by(&agent.page);
         ask(100);
