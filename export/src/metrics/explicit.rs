@@ -17,6 +17,15 @@ pub struct Bounds {
     pub per_unit: f64,
 }
 
+impl Bounds {
+    /// The bucket of a value. Most are in the first few, and in the same as the one before: there is
+    /// no faster way to those than one by one.
+    fn bucket(&self, value: u64) -> usize {
+        let bucket = self.raw.iter().position(|bound| value <= *bound);
+        bucket.unwrap_or(self.raw.len())
+    }
+}
+
 const fn millis<const N: usize>(bounds: [u64; N]) -> [u64; N] {
     let mut nanos = bounds;
     let mut i = 0;
@@ -104,7 +113,7 @@ impl Explicit {
 
     /// Counts one value.
     pub fn record(&mut self, value: u64, exemplar: Option<Exemplar>) {
-        let bucket = self.bounds.raw.partition_point(|bound| *bound < value);
+        let bucket = self.bounds.bucket(value);
         self.counts[bucket] += 1;
         self.count += 1;
         self.sum += u128::from(value);
@@ -117,7 +126,7 @@ impl Explicit {
 
     /// Gives a value that was counted its exemplar.
     pub(super) fn exemplify(&mut self, value: u64, exemplar: Option<Exemplar>) {
-        let bucket = self.bounds.raw.partition_point(|bound| *bound < value);
+        let bucket = self.bounds.bucket(value);
         self.offer(bucket, exemplar);
     }
 

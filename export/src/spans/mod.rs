@@ -238,8 +238,7 @@ impl Spans {
         self.options = options;
     }
 
-    /// The span of a finished exchange, if it is to be exported at once. One whose trace is not settled
-    /// waits for [`Spans::released`].
+    /// The span of a finished exchange, if one is to be made, at its place.
     #[must_use]
     pub fn of(&mut self, exchange: &Exchange<'_>, facts: &Facts<'_>, ends: &Ends<'_>) -> Made {
         if !self.options.any {
