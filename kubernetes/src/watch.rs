@@ -158,11 +158,12 @@ impl Watcher<'_> {
             };
             // A server that cannot, or does not want to, answer from what it has at hand.
             exactness = Exactness::Exact;
+            let asked = failure.again_after();
             match failure {
                 Failure::Gone => self.state.lock().forgotten += 1,
                 failure => self.failed(&failure, heard),
             }
-            sleep(backoff.wait(None)).await;
+            sleep(backoff.wait(asked)).await;
         }
     }
 

@@ -36,7 +36,7 @@ pub(crate) enum Behaviour {
     Well,
     /// Everything after this time.
     Late(Duration),
-    /// With this status.
+    /// With this status; with 503 it wants to be asked after nine seconds.
     Refuse(u16),
     /// Lists and workloads with this text, and lines of watches.
     Say(&'static str),
@@ -346,6 +346,10 @@ impl Desk {
         let mut response = Response::new(Pieces(receiver));
         if status != 200 {
             *response.status_mut() = status.try_into().expect("a status");
+            if status == 503 {
+                let after = hyper::header::HeaderValue::from_static("9");
+                response.headers_mut().insert("retry-after", after);
+            }
             let why = json!({"kind": "Status", "message": "it is not allowed", "code": status});
             send(&sender, &why.to_string()).await;
         } else if is_workload {
@@ -358,11 +362,10 @@ impl Desk {
                 None => *response.status_mut() = 404.try_into().expect("a status"),
             }
         } else if query.contains("watch=1") {
-            tokio::spawn(self.watch(
-                number(&query, "resourceVersion").unwrap_or(0),
-                behaviour,
-                sender,
-            ));
+            let from = number(&query, "resourceVersion").unwrap_or(0);
+            // Whoever has the answer hears what is said from then on.
+            let heard = self.said();
+            tokio::spawn(self.watch((from, heard), behaviour, sender));
         } else {
             tokio::spawn(self.list(query, behaviour, sender));
         }
@@ -389,18 +392,22 @@ impl Desk {
         send(&to, &text).await;
     }
 
-    async fn watch(mut self, mut from: u64, behaviour: Behaviour, to: Sender<Bytes>) {
+    fn said(&self) -> usize {
+        let world = self.world.lock().unwrap_or_else(PoisonError::into_inner);
+        world.said.len()
+    }
+
+    async fn watch(
+        mut self,
+        (mut from, mut heard): (u64, usize),
+        behaviour: Behaviour,
+        to: Sender<Bytes>,
+    ) {
         match behaviour {
             Behaviour::Say(text) => return send(&to, &format!("{text}\n")).await,
             Behaviour::Flood => return flood(&to, 64 << 20).await,
             _ => {}
         }
-        let mut heard = self
-            .world
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .said
-            .len();
         loop {
             let lines: Vec<(u64, String)> = {
                 let world = self.world.lock().unwrap_or_else(PoisonError::into_inner);
