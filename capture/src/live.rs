@@ -250,7 +250,7 @@ impl Live {
             }
         }
         if let Work::There(spread) = &mut self.work {
-            spread.give(&self.clock, tap.hears_streams());
+            spread.give(&self.clock, sink, tap);
             if spread.under_way().is_some() {
                 self.sleep = self.sleep.min(BUSY_SLEEP.max(self.pause));
             }
@@ -309,7 +309,7 @@ impl Live {
             }
             Work::There(spread) => {
                 spread.meet_anew(since, now, &filters.protocols);
-                spread.give(clock, tap.hears_streams());
+                spread.give(clock, sink, tap);
                 // What is said from here on is said by connections that are met anew.
                 spread.settle(sink, tap);
             }
@@ -362,7 +362,7 @@ impl Live {
             Work::There(spread) => {
                 spread.settle(sink, tap);
                 spread.finish(now);
-                spread.give(clock, tap.hears_streams());
+                spread.give(clock, sink, tap);
                 spread.settle(sink, tap);
             }
         }
@@ -467,7 +467,7 @@ impl Live {
                     spread.event(event, record, tables);
                     spread.is_full()
                 });
-                spread.give(clock, tap.hears_streams());
+                spread.give(clock, sink, tap);
                 read
             }
         }

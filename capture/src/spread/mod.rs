@@ -40,9 +40,15 @@ use route::Router;
 /// and tells what it has no room for.
 const MOST_TURNS: usize = 4;
 
+/// Events of a turn up to which no worker is woken for it: threads that wake each other every millisecond
+/// cost more than they take off, and what comes in so slowly needs no help.
+const FEW: u64 = 256;
+
 /// Workers, and what is under way.
 pub(crate) struct Spread {
     router: Router,
+    /// See [`FEW`].
+    few: u64,
     workers: Vec<Worker>,
     turns: VecDeque<Turn>,
     /// Batches to be filled again, and what was heard to be forgotten.
@@ -102,6 +108,7 @@ impl Spread {
         let workers = workers.map(|(number, shard)| Worker::start(number, shard));
         Ok(Self {
             router,
+            few: FEW,
             workers: workers.collect::<Result<_, _>>()?,
             turns: VecDeque::new(),
             empty: Vec::new(),
@@ -141,12 +148,13 @@ impl Spread {
         self.router.all(&Job::Finish(now));
     }
 
-    /// Gives the workers what there is to do; `streams` says whether the tap hears of streams. It is
-    /// never waited for here.
-    pub(crate) fn give(&mut self, clock: &Clock, streams: bool) {
+    /// Gives the workers what there is to do, which is not waited for here. Where that is little, and
+    /// they have nothing else to do, it is done here and told.
+    pub(crate) fn give(&mut self, clock: &Clock, sink: &mut dyn Sink, tap: &mut dyn Tap) {
         if self.router.is_empty() {
             return;
         }
+        let is_little = self.turns.is_empty() && self.router.events() <= self.few;
         let mut used = Vec::new();
         let empty = &mut self.empty;
         let batches = self.router.turn(|| {
@@ -161,18 +169,31 @@ impl Spread {
             batches: Vec::with_capacity(batches.len()),
         };
         for (worker, batch) in self.workers.iter_mut().zip(batches) {
-            turn.due.push(!batch.is_empty());
-            if !batch.is_empty() {
-                let heard = used.pop().unwrap_or_default();
-                worker.give(Given {
-                    batch,
-                    heard,
-                    clock: *clock,
-                    streams,
-                });
+            let is_due = !batch.is_empty();
+            turn.due.push(is_due && !is_little);
+            if !is_due {
+                continue;
+            }
+            let given = Given {
+                batch,
+                heard: used.pop().unwrap_or_default(),
+                clock: *clock,
+                streams: tap.hears_streams(),
+            };
+            worker.given += given.batch.events;
+            match is_little {
+                true => {
+                    let (batch, heard) = given.work(&worker.shard, &worker.taken);
+                    turn.batches.push(batch);
+                    turn.heard.push(heard);
+                }
+                false => worker.give(given),
             }
         }
         self.turns.push_back(turn);
+        if is_little {
+            self.end_turn(false, sink, tap);
+        }
     }
 
     /// Tells what is known by now. Where too much is under way, waits until some of it is over.
@@ -231,6 +252,16 @@ impl Spread {
     }
 }
 
+impl Given {
+    /// Does it, and counts the events.
+    fn work(mut self, shard: &Mutex<Shard>, taken: &AtomicU64) -> (Batch, Heard) {
+        let (batch, heard) = (&self.batch, &mut self.heard);
+        batch.work(&mut lock(shard), &self.clock, self.streams, heard);
+        taken.fetch_add(batch.events, Ordering::Relaxed);
+        (self.batch, self.heard)
+    }
+}
+
 impl Worker {
     fn start(number: usize, shard: Shard) -> std::io::Result<Self> {
         let shard = Arc::new(Mutex::new(shard));
@@ -251,8 +282,7 @@ impl Worker {
         })
     }
 
-    fn give(&mut self, given: Given) {
-        self.given += given.batch.events;
+    fn give(&self, given: Given) {
         // One that is gone is noticed where it is waited for.
         if let Some(jobs) = &self.jobs {
             let _ = jobs.send(given);
@@ -313,15 +343,7 @@ fn work(
     taken: &AtomicU64,
 ) {
     for given in jobs {
-        let Given {
-            batch,
-            mut heard,
-            clock,
-            streams,
-        } = given;
-        batch.work(&mut lock(shard), &clock, streams, &mut heard);
-        taken.fetch_add(batch.events, Ordering::Relaxed);
-        if done.send((batch, heard)).is_err() {
+        if done.send(given.work(shard, taken)).is_err() {
             return;
         }
     }

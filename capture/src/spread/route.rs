@@ -64,6 +64,11 @@ impl Router {
         self.bytes >= TURN_BYTES
     }
 
+    /// Events of the turn, those that are for all counted for each.
+    pub(super) fn events(&self) -> u64 {
+        self.batches.iter().map(|batch| batch.events).sum()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.batches.iter().all(Batch::is_empty)
     }

@@ -315,11 +315,12 @@ impl Story {
         ear.into_inner().calls
     }
 
-    /// What is heard of workers that are given `turn` events at a time.
-    fn heard_there(&self, clock: &Clock, workers: u16, turn: usize) -> Vec<Call> {
+    /// What is heard of workers that are given `turn` events at a time, and are not woken for `few`.
+    fn heard_there(&self, clock: &Clock, workers: u16, turn: usize, few: u64) -> Vec<Call> {
         let ear = RefCell::default();
         let shards = (0..workers).map(|number| self.shard(number, workers));
         let mut spread = Spread::start(shards.collect()).expect("threads");
+        spread.few = few;
         for happens in self.happens.chunks(turn) {
             spread.make_room(&mut Ears(&ear), &mut Ears(&ear));
             for happens in happens {
@@ -331,7 +332,7 @@ impl Story {
                     Happens::Tick(now) => spread.tick(*now),
                 }
             }
-            spread.give(clock, true);
+            spread.give(clock, &mut Ears(&ear), &mut Ears(&ear));
             assert!(spread.turns.len() <= MOST_TURNS);
         }
         spread.settle(&mut Ears(&ear), &mut Ears(&ear));
@@ -341,7 +342,7 @@ impl Story {
         assert!(loads.iter().all(|load| load.waiting == 0), "{loads:?}");
         assert!(spread.router.is_at_rest(), "nothing is remembered in vain");
         spread.finish(clock.wall(self.now));
-        spread.give(clock, true);
+        spread.give(clock, &mut Ears(&ear), &mut Ears(&ear));
         spread.settle(&mut Ears(&ear), &mut Ears(&ear));
         ear.into_inner().calls
     }
@@ -389,11 +390,11 @@ fn several_workers_are_heard_as_one_is() {
         .filter(|(_, what)| what.starts_with("cleartext"));
     assert_eq!(taken_over.count(), 8, "one of eight");
     for (workers, turn) in [(1, 1_000), (2, 1), (2, 50), (3, 7), (4, 1_000)] {
-        let heard = story.heard_there(&clock, workers, turn);
-        assert_same(
-            &heard,
-            &wanted,
-            &format!("{workers} workers, turns of {turn}"),
-        );
+        // None is done here; whatever is little, among what is not; all.
+        for few in [0, 30, 10_000] {
+            let heard = story.heard_there(&clock, workers, turn, few);
+            let what = format!("{workers} workers, turns of {turn}, {few} are few");
+            assert_same(&heard, &wanted, &what);
+        }
     }
 }
