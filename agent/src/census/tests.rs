@@ -366,7 +366,7 @@ mod pods {
         let group = format!("/kubepods/burstable/pod{UID}/{ID}");
         let environ = "OTEL_RESOURCE_ATTRIBUTES=deployment.environment.name=own\0";
         machine.process(7, "/app", &group, environ);
-        let fake = Fake::start(false);
+        let fake = Fake::start(None);
         let pods = asking(&fake);
         let mut census = machine.census_with(pods.clone());
         Ids::new().open(&mut census, &opening(Side::Server, 7, b"app"));
@@ -416,7 +416,7 @@ mod pods {
     #[test]
     fn addresses_of_this_nodes_pods_are_their_services() {
         let machine = Machine::new("pod-peers");
-        let fake = Fake::start(false);
+        let fake = Fake::start(None);
         fake.put(cart("containerd://x"));
         let census = machine.census_with(asking(&fake));
         let server = Address::from(([10, 0, 0, 7], 80));

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::api_server::{Behaviour, Fake, certificates, pod};
+use crate::api_server::{Behaviour, Fake, pod};
 use crate::identity::Server;
 use crate::lab::run;
 use crate::watch::{Folder, WIRESPAN, Watcher, capture, read, until};
@@ -43,7 +43,7 @@ fn requests_carry_pod_namespace_and_workload_as_soon_as_they_are_known() {
         UID.replace('-', "_")
     );
     let server = Server::start(&group, &[]);
-    let mut fake = Fake::start(true);
+    let mut fake = Fake::start(None);
     fake.world().token = Some("secret".to_owned());
     fake.workload(
         "apps/v1",
@@ -68,14 +68,10 @@ fn requests_carry_pod_namespace_and_workload_as_soon_as_they_are_known() {
         &records,
     ];
     let asked = ["--socket", &at, "--kubernetes", &url];
-    let (token, ca) = (
-        text(&folder.file("token")),
-        text(&certificates().join("authority.pem")),
-    );
+    let token = text(&folder.file("token"));
     let variables = [
         ("NODE_NAME", "node-1"),
         ("WIRESPAN_KUBERNETES_TOKEN_FILE", token.as_str()),
-        ("WIRESPAN_KUBERNETES_CA_FILE", ca.as_str()),
     ];
     let watcher = Watcher::start_with(&[&arguments[..], &asked].concat(), &variables);
     let watcher = watcher.unwrap_or_else(|(status, said)| panic!("{status}: {said:?}"));
@@ -88,7 +84,7 @@ fn requests_carry_pod_namespace_and_workload_as_soon_as_they_are_known() {
     says("Kubernetes: watching for");
     ask("early");
     fake.put(cart());
-    says(", 1 pods of node node-1, by https://");
+    says(", 1 pods of node node-1, by http://");
     ask("known");
     fake.stop();
     says("Kubernetes: failing for");

@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -22,11 +21,6 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::watch;
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
-use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::pki_types::pem::PemObject as _;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 /// How it answers.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -72,9 +66,20 @@ pub(crate) struct Fake {
     world: Arc<Mutex<World>>,
     changed: watch::Sender<u64>,
     address: SocketAddr,
-    with_tls: bool,
+    tls: Option<Accept>,
     runtime: Option<Runtime>,
 }
+
+/// What is served: a socket, or TLS on one.
+pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+
+/// What becomes of a socket; nothing with clients that go away.
+pub(crate) type Accepted = Pin<Box<dyn Future<Output = Option<Box<dyn Io>>> + Send>>;
+
+/// Begins TLS on a socket.
+pub(crate) type Accept = fn(TcpStream) -> Accepted;
 
 /// What serves a connection.
 #[derive(Clone)]
@@ -83,13 +88,9 @@ struct Desk {
     changed: watch::Receiver<u64>,
 }
 
-pub(crate) fn certificates() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../kubernetes/tests/certificates")
-}
-
 impl Fake {
-    /// In the clear, or over TLS.
-    pub(crate) fn start(with_tls: bool) -> Self {
+    /// In the clear, or over TLS, which tests bring along that want it.
+    pub(crate) fn start(tls: Option<Accept>) -> Self {
         let mut fake = Self {
             world: Arc::new(Mutex::new(World {
                 version: 1_000,
@@ -99,7 +100,7 @@ impl Fake {
             })),
             changed: watch::channel(0).0,
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
-            with_tls,
+            tls,
             runtime: None,
         };
         fake.begin();
@@ -107,7 +108,7 @@ impl Fake {
     }
 
     pub(crate) fn url(&self) -> String {
-        let scheme = if self.with_tls { "https" } else { "http" };
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
         format!("{scheme}://{}", self.address)
     }
 
@@ -122,10 +123,10 @@ impl Fake {
             world: Arc::clone(&self.world),
             changed: self.changed.subscribe(),
         };
-        let tls = self.with_tls.then(acceptor);
+        let tls = self.tls;
         runtime.spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(connection(stream, tls.clone(), desk.clone()));
+                tokio::spawn(connection(stream, tls, desk.clone()));
             }
         });
         self.runtime = Some(runtime);
@@ -265,34 +266,18 @@ async fn bind(address: SocketAddr) -> TcpListener {
     panic!("{address} is in use");
 }
 
-fn acceptor() -> TlsAcceptor {
-    let file = |name: &str| certificates().join(name);
-    let chain = CertificateDer::pem_file_iter(file("server.pem")).expect("a certificate");
-    let chain = chain
-        .map(|certificate| certificate.expect("a certificate"))
-        .collect();
-    let key = PrivateKeyDer::from_pem_file(file("server.key")).expect("a key");
-    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
-    let config = config
-        .with_safe_default_protocol_versions()
-        .expect("versions");
-    let config = config.with_no_client_auth().with_single_cert(chain, key);
-    TlsAcceptor::from(Arc::new(config.expect("a pair")))
-}
-
-async fn connection(stream: TcpStream, tls: Option<TlsAcceptor>, desk: Desk) {
+async fn connection(stream: TcpStream, tls: Option<Accept>, desk: Desk) {
     match tls {
         None => serve(stream, desk).await,
-        Some(tls) => {
-            // Clients that do not trust it go away.
-            if let Ok(stream) = tls.accept(stream).await {
+        Some(accept) => {
+            if let Some(stream) = accept(stream).await {
                 serve(stream, desk).await;
             }
         }
     }
 }
 
-async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, desk: Desk) {
+async fn serve(stream: impl Io, desk: Desk) {
     let answer = service_fn(move |request| desk.clone().answer(request));
     // Clients that go away are none of its business.
     let _ = http1::Builder::new()

@@ -2,6 +2,7 @@
 //! not.
 
 mod fake;
+mod tls;
 
 use std::fs;
 use std::net::IpAddr;
@@ -10,8 +11,9 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use fake::{Behaviour, Fake, certificates, pod};
+use fake::{Behaviour, Fake, pod};
 use serde_json::json;
+use tls::certificates;
 use wirespan_kubernetes::{Config, Found, Kind, Labels, Pace, Phase, Watch};
 
 /// What does not happen within this time does not happen.
@@ -64,7 +66,7 @@ fn watching(watch: &Watch) {
 
 #[test]
 fn pods_are_known_with_what_made_them() {
-    let fake = Fake::start(false);
+    let fake = Fake::start(None);
     fake.workload(
         "apps/v1",
         "replicasets",
@@ -138,7 +140,7 @@ fn pods_are_known_with_what_made_them() {
 
 #[test]
 fn a_pod_that_the_kernel_has_before_the_server_is_known_later() {
-    let fake = Fake::start(false);
+    let fake = Fake::start(None);
     let (watch, reports) = watch(&fake);
     watching(&watch);
     assert_eq!(
@@ -173,7 +175,7 @@ fn a_pod_that_the_kernel_has_before_the_server_is_known_later() {
 
 #[test]
 fn a_server_that_restarts_is_gone_on_with_where_it_was() {
-    let mut fake = Fake::start(false);
+    let mut fake = Fake::start(None);
     fake.put(pod("old", "10.0.0.1", None));
     let (watch, reports) = watch(&fake);
     watching(&watch);
@@ -205,7 +207,7 @@ fn a_server_that_restarts_is_gone_on_with_where_it_was() {
 
 #[test]
 fn what_a_server_has_forgotten_is_listed_anew() {
-    let mut fake = Fake::start(false);
+    let mut fake = Fake::start(None);
     fake.put(pod("stays", "10.0.0.1", None));
     fake.put(pod("goes", "10.0.0.2", None));
     let (watch, _) = watch(&fake);
@@ -225,7 +227,7 @@ fn what_a_server_has_forgotten_is_listed_anew() {
 
 #[test]
 fn bookmarks_save_listing_anew() {
-    let fake = Fake::start(false);
+    let fake = Fake::start(None);
     let (watch, _) = watch(&fake);
     watching(&watch);
     let version = fake.bookmark();
@@ -243,7 +245,7 @@ fn bookmarks_save_listing_anew() {
 
 #[test]
 fn a_token_that_is_rotated_is_read_again_and_tls_is_verified() {
-    let fake = Fake::start(true);
+    let fake = Fake::start(Some(tls::accept));
     fake.put(pod("cart", "10.0.0.1", None));
     fake.world().token = Some("first".to_owned());
     let folder = Folder::new("token");
@@ -283,7 +285,7 @@ fn a_token_that_is_rotated_is_read_again_and_tls_is_verified() {
 
 #[test]
 fn what_is_malformed_is_told_and_asked_for_again() {
-    let fake = Fake::start(false);
+    let fake = Fake::start(None);
     for text in [
         "",
         "{",
@@ -314,7 +316,7 @@ fn what_is_malformed_is_told_and_asked_for_again() {
 
 #[test]
 fn what_is_huge_is_not_read_to_its_end() {
-    let fake = Fake::start(false);
+    let fake = Fake::start(None);
     fake.world().behaviour = Behaviour::Flood;
     let (watch, _) = watch(&fake);
     until("too large", || {
@@ -339,7 +341,7 @@ fn what_is_huge_is_not_read_to_its_end() {
 
 #[test]
 fn an_answer_that_comes_late_is_given_up_and_one_in_time_is_taken() {
-    let fake = Fake::start(false);
+    let fake = Fake::start(None);
     fake.put(pod("cart", "10.0.0.1", None));
     fake.world().behaviour = Behaviour::Late(Duration::from_secs(60));
     let (watch, _) = watch(&fake);
@@ -358,7 +360,7 @@ fn an_answer_that_comes_late_is_given_up_and_one_in_time_is_taken() {
 
 #[test]
 fn workloads_that_may_not_be_asked_for_are_not_guessed() {
-    let fake = Fake::start(false);
+    let fake = Fake::start(None);
     fake.workload(
         "apps/v1",
         "replicasets",
@@ -396,7 +398,7 @@ fn workloads_that_may_not_be_asked_for_are_not_guessed() {
 fn a_server_that_fails_is_asked_less_and_less_or_when_it_says() {
     // 20, 40, 80, 160, then 200 ms, each shortened by up to half; with 503 it says 200 ms at least.
     for (status, most) in [(500, 30), (503, 11)] {
-        let fake = Fake::start(false);
+        let fake = Fake::start(None);
         fake.world().behaviour = Behaviour::Refuse(status);
         let (watch, _) = watch(&fake);
         thread::sleep(Duration::from_secs(2));
@@ -411,7 +413,7 @@ fn a_server_that_fails_is_asked_less_and_less_or_when_it_says() {
 
 #[test]
 fn a_watch_that_ends_again_and_again_is_not_begun_in_a_loop() {
-    let fake = Fake::start(false);
+    let fake = Fake::start(None);
     let (watch, _) = watch(&fake);
     watching(&watch);
     fake.world().behaviour =
@@ -424,7 +426,7 @@ fn a_watch_that_ends_again_and_again_is_not_begun_in_a_loop() {
 
 #[test]
 fn it_ends_at_once_whatever_it_waits_for() {
-    let fake = Fake::start(false);
+    let fake = Fake::start(None);
     fake.world().behaviour = Behaviour::Late(Duration::from_secs(60));
     let (watch, _) = watch(&fake);
     until("asked", || fake.asked("pods") > 0);
