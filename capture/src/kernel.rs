@@ -1,5 +1,7 @@
 //! The kernel side: the eBPF object loaded, its maps read and written.
 
+mod tables;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::{IpAddr, Ipv6Addr};
@@ -10,17 +12,15 @@ use aya::maps::lpm_trie::Key;
 use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, RingBuf};
 use aya::programs::ProgramError;
 use aya::{Ebpf, EbpfLoader, Pod};
-use wirespan_capture_abi::{
-    Connection, Counter, Executable, Offsets, Session, SessionKey, Settings, Wish, filter_flag,
-};
+use wirespan_capture_abi::{Counter, Executable, Offsets, Settings, filter_flag};
 
 use crate::Error;
 use crate::btf::Btf;
 use crate::executables::{ExecutablePattern, Executables};
-use crate::feed::{Key as Flow, Known, Maps};
 use crate::hooks::{self, HookSet, Link, Omitted, Place};
 use crate::multi::Multi;
 use crate::offsets;
+pub(crate) use tables::Tables;
 
 /// The compiled programs, committed beside their source.
 pub(crate) static OBJECT: &[u8] = {
@@ -139,14 +139,6 @@ pub(crate) struct Kernel {
     settings: Settings,
     filters: Filters,
     executables: Executables,
-}
-
-/// The maps of connections, which are read and written while events flow.
-pub(crate) struct Tables {
-    connections: HashMap<MapData, u64, Plain<Connection>>,
-    wishes: HashMap<MapData, u64, Plain<Wish>>,
-    sessions: HashMap<MapData, Plain<SessionKey>, Plain<Session>>,
-    session_wishes: HashMap<MapData, Plain<SessionKey>, Plain<Wish>>,
 }
 
 impl Kernel {
@@ -477,53 +469,6 @@ impl Kernel {
     }
 }
 
-impl Known for Tables {
-    fn connection(&self, sock: u64) -> Option<Connection> {
-        self.connections.get(&sock, 0).ok().map(|plain| plain.0)
-    }
-
-    fn session(&self, key: SessionKey) -> Option<Session> {
-        let found = self.sessions.get(&Plain(key), 0);
-        found.ok().map(|plain| plain.0)
-    }
-}
-
-impl Tables {
-    fn of(ebpf: &Ebpf) -> Result<Self, Error> {
-        Ok(Self {
-            connections: another(ebpf, "CONNECTIONS")?,
-            wishes: another(ebpf, "WISHES")?,
-            sessions: another(ebpf, "SESSIONS")?,
-            session_wishes: another(ebpf, "SESSION_WISHES")?,
-        })
-    }
-}
-
-impl Maps for Tables {
-    fn set_wish(&mut self, flow: Flow, wish: Wish) {
-        let _ = match flow {
-            Flow::Socket(sock) => self.wishes.insert(sock, Plain(wish), 0),
-            Flow::Session(key) => self.session_wishes.insert(Plain(key), Plain(wish), 0),
-        };
-    }
-
-    fn forget(&mut self, sock: u64) {
-        // What is not there need not be removed.
-        let _ = self.connections.remove(&sock);
-        let _ = self.wishes.remove(&sock);
-    }
-
-    fn forget_session(&mut self, key: SessionKey, born: u64) {
-        if self
-            .session(key)
-            .is_some_and(|session| session.born == born)
-        {
-            let _ = self.sessions.remove(&Plain(key));
-            let _ = self.session_wishes.remove(&Plain(key));
-        }
-    }
-}
-
 /// The kernel's own count, 0 before Linux 5.12.
 fn recursion_misses(program: RawFd) -> u64 {
     let info = fs::read_to_string(format!("/proc/self/fdinfo/{program}")).unwrap_or_default();
@@ -541,22 +486,6 @@ fn take<T: TryFrom<Map, Error = MapError>>(
     let map = ebpf.take_map(name);
     let map = map.ok_or_else(|| Error::Missing(format!("map {name}")))?;
     T::try_from(map).map_err(map_error(name))
-}
-
-/// A map of the object, once more.
-fn another<T: TryFrom<Map, Error = MapError>>(ebpf: &Ebpf, name: &'static str) -> Result<T, Error> {
-    let missing = || Error::Missing(format!("map {name}"));
-    let data = match ebpf.map(name).ok_or_else(missing)? {
-        Map::HashMap(data) | Map::LruHashMap(data) => data,
-        _ => return Err(missing()),
-    };
-    let fd = data
-        .fd()
-        .as_fd()
-        .try_clone_to_owned()
-        .map_err(Error::Wait)?;
-    let data = MapData::from_fd(fd).and_then(Map::from_map_data);
-    data.and_then(T::try_from).map_err(map_error(name))
 }
 
 fn map_error(map: &'static str) -> impl FnOnce(MapError) -> Error {

@@ -18,6 +18,7 @@ mod executables;
 mod feed;
 mod hooks;
 mod kernel;
+mod ledger;
 mod listeners;
 mod live;
 mod memory;
@@ -35,9 +36,9 @@ mod wait;
 
 pub use error::Error;
 pub use executables::ExecutablePattern;
-pub use feed::Ledger;
 pub use hooks::{HookSet, Omitted, Target};
 pub use kernel::{Filters, Losses, MAX_CALL_BYTES};
+pub use ledger::Ledger;
 pub use live::{Finished, Live, Options};
 pub use memory::give_back;
 pub use sockets::{TcpSocket, tcp_sockets};

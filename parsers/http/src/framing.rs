@@ -1,6 +1,8 @@
 //! How long a message's body is, by its headers (RFC 9112 §6).
 
-use wirespan_parser_api::Flags;
+use wirespan_parser_api::{Flags, ProtocolName, Upgrade};
+
+use crate::WEBSOCKET;
 
 /// The extent of a body.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -162,6 +164,15 @@ fn decimal(digits: &[u8]) -> Option<u64> {
         number = number.checked_mul(10)?.checked_add(u64::from(value))?;
     }
     i64::try_from(number).is_ok().then_some(number)
+}
+
+/// Where a 101 response leads, by its `Upgrade` header.
+pub(crate) fn upgrade(value: Option<&[u8]>) -> Upgrade {
+    match value.and_then(|value| items(value).next()) {
+        Some(name) if name.eq_ignore_ascii_case(b"websocket") => Upgrade::To(WEBSOCKET),
+        Some(name) if name.eq_ignore_ascii_case(b"h2c") => Upgrade::To(ProtocolName("h2")),
+        _ => Upgrade::Detect,
+    }
 }
 
 #[cfg(test)]

@@ -6,16 +6,16 @@ use std::mem::take;
 use wirespan_parser_api::http::read_target;
 use wirespan_parser_api::{
     Abandon, AfterGap, Direction, Emit, Event, ExchangeId, Fifo, Flags, Gap, Init, Input, Next,
-    Outcome, ParseError, Parser, Policy, ProtocolName, Request, Response, Step, Upgrade, keys,
+    Outcome, ParseError, Parser, Policy, Request, Response, Step, Upgrade, keys,
 };
 
 use crate::attributes::Attributes;
-use crate::framing::{Body, Framing, items};
+use crate::framing::{Body, Framing, upgrade};
 use crate::head::{self, RequestFields, RequestLine, StatusLine};
 use crate::message::{Asked, Half, Message, Reading, Span};
 use crate::read::Read;
 use crate::wire::{self, TrailerLine};
-use crate::{HTTP, WEBSOCKET, probe};
+use crate::{HTTP, probe};
 
 /// Texts longer than this are not kept for reuse.
 const KEEP_TEXT: usize = 8 * 1024;
@@ -578,15 +578,6 @@ const fn outcome(code: u16) -> Outcome {
         100..=399 => Outcome::Ok,
         400..=499 => Outcome::ClientFault,
         _ => Outcome::Error,
-    }
-}
-
-/// Where a 101 response leads, by its `Upgrade` header.
-fn upgrade(value: Option<&[u8]>) -> Upgrade {
-    match value.and_then(|value| items(value).next()) {
-        Some(name) if name.eq_ignore_ascii_case(b"websocket") => Upgrade::To(WEBSOCKET),
-        Some(name) if name.eq_ignore_ascii_case(b"h2c") => Upgrade::To(ProtocolName("h2")),
-        _ => Upgrade::Detect,
     }
 }
 
