@@ -8,6 +8,7 @@
 # `tail -o none` of the servers' processes alone (server), as where clients are on other machines.
 # Others by VARIANTS: `wirespan agent` of the servers' processes with metrics for Prometheus alone (metrics), and with spans sent to
 # a backend that takes all (spans); for https, a script of bpftrace that prints what SSL_read and SSL_write move in nginx (bpftrace).
+# After each load nginx and PostgreSQL are asked at a fixed rate: how long that takes is what users would notice.
 # Medians of the differences within rounds are printed. Needs root. Raw lines: DIRECTORY/live.tsv.
 #
 #   WIRESPAN   the program under test                  (default: target/release/wirespan)
@@ -17,12 +18,13 @@
 #   VARIANTS   what to compare with no wirespan        (default: server none jsonl; and metrics, spans, bpftrace)
 #   NOISE      per cent by which off and off2 may differ in a round that counts (default: 15)
 #   HTTP_REQUESTS, REDIS_COMMANDS, SQL_QUERIES   per run (default: 120000, 150000, 60000)
+#   RATE       requests a second, for four seconds, whose latency is measured   (default: 2000; 0 for not at all)
 #
 # Fails when wirespan recorded less than 99.99 % of the requests, or any twice: then the costs are of no interest.
 set -euo pipefail
 export LC_ALL=C
 
-[ $# -le 1 ] || { sed -n '2,22s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ $# -le 1 ] || { sed -n '2,24s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 HERE=$(cd "$(dirname "$0")" && pwd)
 DIR=${1:-$HERE/../target/bench}
 WIRESPAN=${WIRESPAN:-${CARGO_TARGET_DIR:-$HERE/../target}/release/wirespan}
@@ -34,6 +36,7 @@ NOISE=${NOISE:-15}
 HTTP_REQUESTS=${HTTP_REQUESTS:-120000}
 REDIS_COMMANDS=${REDIS_COMMANDS:-150000}
 SQL_QUERIES=${SQL_QUERIES:-60000}
+RATE=${RATE:-2000}
 NGINX_PORT=28080 HTTPS_PORT=28443 REDIS_PORT=26379 POSTGRES_PORT=25432 PAGE_PORT=29464 SINK_PORT=24318
 
 # Debian keeps PostgreSQL's programs out of the way.
@@ -131,6 +134,27 @@ load() {
   esac || die "the load of $1 failed: $(tail -5 "$WORK/load")"
 }
 
+# pace SERVER: asks at the rate for four seconds; how often, and the median and the 99th percentile of the latencies in us.
+pace() {
+  local port n=$((RATE * 4))
+  port=$(port_of "$1")
+  rm -f "$WORK"/pace*
+  case $1 in
+    nginx | https)
+      local scheme=http
+      [ "$1" = nginx ] || scheme=https
+      taskset -c 1 h2load --h1 -t1 -c16 --rps=$((RATE / 16)) -n "$n" --log-file="$WORK/pace.log" \
+        "$scheme://127.0.0.1:$port/" >"$WORK/load"
+      grep -q " $n succeeded, 0 failed" "$WORK/load" || die "$1 at a fixed rate failed: $(tail -5 "$WORK/load")"
+      cut -f3 "$WORK/pace.log" ;;
+    postgres)
+      (cd "$WORK" && taskset -c 1 pgbench -n -h 127.0.0.1 -p "$port" -U postgres -M prepared -c 4 -j 1 -t $((n / 4)) \
+        -R "$RATE" -l --log-prefix=pace -f script.sql postgres >load 2>&1) || die "pgbench failed: $(tail -5 "$WORK/load")"
+      # What it was late in asking is not the server's.
+      awk '{ print $3 - $7 }' "$WORK"/pace.[0-9]* ;;
+  esac | sort -n | awk '{ all[NR] = $1 } END { print NR, all[int((NR + 1) / 2)], all[int((NR * 99 + 99) / 100)] }'
+}
+
 # ticks PID: CPU time, user and system, of a process and of its children that have ended (PostgreSQL's backends).
 ticks() { sed 's/.*) //' "/proc/$1/stat" | awk '{ print $12 + $13 + $14 + $15 }'; }
 
@@ -208,7 +232,7 @@ bytes_lost() { awk '/^bytes lost  /{ n += $NF } END { print n + 0 }' "$WORK/agen
 
 # run ROUND VARIANT: loads the servers in turn.
 run() {
-  local server n before after agent_before=0 agent_after=0 began ended memory="0 0"
+  local server n before after agent_before=0 agent_after=0 began ended memory="0 0" paced
   : >"$WORK/run"
   : >"$WORK/page"
   case $2 in
@@ -227,10 +251,13 @@ run() {
     sleep 0.5 # backends end, and wirespan reads what is left
     after=$(ticks "${pid_of[$server]}")
     [ -z "$agent" ] || agent_after=$(ticks "$agent")
-    echo "$server $n $(((ended - began) / 1000)) $(((after - before) * TICK_US)) $(((agent_after - agent_before) * TICK_US))" \
+    paced="0 0 0"
+    [ "$RATE" = 0 ] || [ "$server" = redis ] || paced=$(pace "$server")
+    echo "$server $n $(((ended - began) / 1000)) $(((after - before) * TICK_US)) $(((agent_after - agent_before) * TICK_US)) $paced" \
       >>"$WORK/run"
   done
   if [ -n "$agent" ]; then
+    sleep 0.5
     case $2 in metrics | spans) curl -sS "http://127.0.0.1:$PAGE_PORT/metrics" >"$WORK/page" ;; esac
     memory=$(awk '/^VmHWM/ { h = $2 } /^VmRSS/ { r = $2 } END { print h, r }' "/proc/$agent/status")
     stop_observing
@@ -238,9 +265,9 @@ run() {
   else
     : >"$WORK/agent.log"
   fi
-  while read -r server n wall cpu agent_cpu; do
+  while read -r server n wall cpu agent_cpu paced median slow; do
     printf '%s\t' "$1" "$2" "$server" "$n" "$wall" "$cpu" "$agent_cpu" "$(counted "$server")" "$(events_lost)" \
-      "$(bytes_lost)" "${memory% *}" "${memory#* }"
+      "$(bytes_lost)" "${memory% *}" "${memory#* }" "$paced" "$median" "$slow"
     cut -d' ' -f1 /proc/loadavg
   done <"$WORK/run" | tee -a "$RAW"
 }
@@ -285,9 +312,11 @@ table() {
       return sprintf(form " [" form ".." form "]", middle, list[1], list[n])
     }
     function expected(variant, n) { return variant == "bpftrace" ? 0 : variant ~ /none|jsonl/ ? 2 * n : n }
-    { wall[$3, $2, $1] = $5; cpu[$3, $2, $1] = $6 / $4; agent[$3, $2, $1] = $7 / $4
+    { if ($13) paced[$3] = 1
+      median[$3, $2, $1] = $14; slow[$3, $2, $1] = $15
+      wall[$3, $2, $1] = $5; cpu[$3, $2, $1] = $6 / $4; agent[$3, $2, $1] = $7 / $4
       if ($2 !~ /^off/) {
-        all = expected($2, $4); sent[$3, $2] += all; seen[$3, $2] += $8; lost[$2 SUBSEP $1] = $9; missed[$2 SUBSEP $1] = $10
+        all = expected($2, $4 + $13); sent[$3, $2] += all; seen[$3, $2] += $8; lost[$2 SUBSEP $1] = $9; missed[$2 SUBSEP $1] = $10
         if (all && ($8 > all || $8 < all * 0.9999))
           invalid = invalid sprintf("  %s in round %d with %s: %d of %d recorded\n", $3, $1, $2, $8, all)
         if ($11 > peak[$2]) peak[$2] = $11
@@ -316,6 +345,14 @@ table() {
           printf layout, server[s], variant[v], n, spread(used, n, "%.1f"), v == 1 ? "-" : spread(more, n, "%.1f"),
             v < 3 ? "-" : spread(own, n, "%.1f"), v == 1 ? "-" : spread(speed, n, "%.2f"),
             v < 3 || !sent[server[s], variant[v]] ? "-" : sprintf("%.4f", 100 * seen[server[s], variant[v]] / sent[server[s], variant[v]])
+        }
+      }
+      for (s = 1; s <= count; s++) {
+        if (!paced[server[s]]) continue
+        printf "%s at a fixed rate, us:\n", server[s]
+        for (v = 1; v <= variants; v++) {
+          for (r = 1; r <= rounds; r++) { half[r] = median[server[s], variant[v], r]; late[r] = slow[server[s], variant[v], r] }
+          printf "  %-8s p50 %-20s p99 %s\n", variant[v], spread(half, rounds, "%d"), spread(late, rounds, "%d")
         }
       }
       for (key in lost) { split(key, part, SUBSEP); events[part[1]] += lost[key]; bytes[part[1]] += missed[key] }
@@ -347,6 +384,7 @@ case " $VARIANTS " in
   *" metrics "* | *" spans "*) case "$SERVERS" in *nginx*https* | *https*nginx*) die "metrics and spans cannot tell nginx from https" ;; esac ;;
 esac
 [ $((SQL_QUERIES % 4)) = 0 ] || die "SQL_QUERIES has to be a multiple of 4"
+[ $((RATE % 16)) = 0 ] || die "RATE has to be a multiple of 16"
 mkdir -p "$DIR"
 RAW=$DIR/live.tsv
 : >"$RAW"
@@ -364,7 +402,7 @@ done
 echo "$(uname -sr), $(nproc) CPUs, $(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -1), load before $(cut -d' ' -f1-3 /proc/loadavg)"
 sides
 echo
-echo "round, variant, server, requests, wall us, server us, agent us, records, events lost, bytes lost, VmHWM kB, VmRSS kB, load"
+echo "round, variant, server, requests, wall us, server us, agent us, records, events lost, bytes lost, VmHWM kB, VmRSS kB, at the rate: requests, p50 us, p99 us, load"
 for ((round = 1; round <= ROUNDS; round++)); do
   for variant in $(shuf -e off off2 $VARIANTS); do run "$round" "$variant"; done
 done

@@ -1,5 +1,5 @@
 //! An agent beside services under mixed load for a long time: every request is counted, and memory
-//! does not grow. `WIRESPAN_SOAK` says for how many seconds: CI takes ten minutes, `bench/soak.sh`
+//! does not grow, where it runs for two minutes or more. `WIRESPAN_SOAK` says for how many seconds: CI takes ten minutes, `bench/soak.sh`
 //! an hour.
 
 use std::env;
@@ -183,9 +183,10 @@ fn soak() {
         median(&latencies),
         median(&before),
     );
-    // The allocator's own ups and downs are within a megabyte.
+    // An agent takes a minute to have seen all that it will see again and again. The allocator's own
+    // ups and downs are within a megabyte.
     assert!(
-        last * 100 <= warm * 105 + 100 * 1024,
+        seconds < 120 || last * 100 <= warm * 105 + 100 * 1024,
         "it grows: {memory:?} KiB"
     );
     watcher.end();
