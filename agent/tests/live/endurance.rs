@@ -91,7 +91,7 @@ impl Holdings {
 }
 
 /// The number behind `key`.
-fn number(text: &str, key: &str) -> Option<u64> {
+pub(crate) fn number(text: &str, key: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(key))?;
     line.split_whitespace().next()?.parse().ok()
 }

@@ -149,6 +149,12 @@ impl Governed {
         labelled(&self.page, "wirespan_governor_steps_total", kind)
     }
 
+    /// Waits until so many requests are counted at each end.
+    fn counts(&self, asked: u64) {
+        let counted = || [SERVER, CLIENT].map(|metric| count(&self.page, metric));
+        until("the count of all", || counted() == [asked; 2]);
+    }
+
     /// Waits until nothing has been given up or taken up again for a while.
     fn settle(&self) {
         let begun = Instant::now();
@@ -203,8 +209,7 @@ fn with_half_of_what_it_wants_an_agent_stays_within_its_budget_and_counts_all() 
     assert!(left_out > 0, "{told}");
 
     let asked = load.end();
-    let counted = || [SERVER, CLIENT].map(|metric| count(&agent.page, metric));
-    until("the count of all", || counted() == [asked; 2]);
+    agent.counts(asked);
     let lost = labelled(&agent.page, "wirespan_capture_lost_events_total", "");
     assert_eq!(lost, 0);
     agent.take_up_everything();
@@ -223,7 +228,6 @@ fn memory_that_spans_take_is_given_back_for_the_sake_of_a_budget() {
     let port = lab.told("nginx");
     let agent = Governed::start(port, &receiver.url());
     let of = |name: &str| labelled(&agent.page, name, "");
-    let counted = || [SERVER, CLIENT].map(|metric| count(&agent.page, metric));
     let load = Load::start(port);
     thread::sleep(Duration::from_millis(500));
     let before = agent.memory();
@@ -231,7 +235,7 @@ fn memory_that_spans_take_is_given_back_for_the_sake_of_a_budget() {
         of("wirespan_spans_dropped_total") > 0
     });
     let asked = load.end();
-    until("the count of all", || counted() == [asked; 2]);
+    agent.counts(asked);
     let unbounded = agent.memory();
     assert!(
         unbounded > before + 6,
@@ -281,9 +285,7 @@ fn a_budget_that_cannot_be_kept_is_said_to_be_and_all_is_counted() {
     let exhausted = || labelled(&agent.page, "wirespan_governor_exhausted_ratio", "");
     until("it is said to be", || exhausted() == 1);
     let asked = load.end();
-    until("the count of all", || {
-        [SERVER, CLIENT].map(|metric| count(&agent.page, metric)) == [asked; 2]
-    });
+    agent.counts(asked);
     let lost = labelled(&agent.page, "wirespan_capture_lost_events_total", "");
     assert_eq!(lost, 0);
     agent.watcher.end();

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::endurance::number;
 use crate::lab::{Lab, run};
 use crate::page::{page, total};
 use crate::watch::{Folder, Watcher, capture};
@@ -121,9 +122,7 @@ fn lost(url: &str) -> Vec<String> {
 /// Memory of a process, as its `status` has it under a name.
 pub(crate) fn memory_kib(pid: u32, name: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("a process");
-    let line = status.lines().find_map(|line| line.strip_prefix(name));
-    let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-    number.expect("its memory")
+    number(&status, name).expect("its memory")
 }
 
 fn median<T: Copy + PartialOrd>(values: &[T]) -> T {

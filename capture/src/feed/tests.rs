@@ -178,6 +178,12 @@ impl Rig {
         self.event(header, What::Data { direction, bytes })
     }
 
+    /// The peer has said all, up to a position.
+    fn fin(&mut self, position: u64) {
+        let end = Header { position, ..SOCKET };
+        self.event(end, What::End(Received));
+    }
+
     pub(super) fn heard(&mut self) -> Vec<String> {
         std::mem::take(&mut self.heard.0)
     }
@@ -304,11 +310,7 @@ fn what_nobody_wanted_before_the_end_has_passed_with_it() {
     let flow = rig.feed.flows.get_mut(&Key::Socket(SOCKET.sock)).unwrap();
     flow.wish.from[Received as usize] = u64::MAX;
     rig.heard();
-    let end = Header {
-        position: 10,
-        ..SOCKET
-    };
-    rig.event(end, What::End(Received));
+    rig.fin(10);
     assert_eq!(rig.heard(), ["passed ToServer 3 7", "end ToServer 10"]);
     let close = Header {
         position: 0,
@@ -324,11 +326,7 @@ fn an_end_waits_for_the_process_to_read_what_is_before_it() {
     let mut rig = Rig::new();
     rig.open(Role::Client, 0).data(Sent, (0, 0), "ask", 3);
     rig.heard();
-    let end = Header {
-        position: 6,
-        ..SOCKET
-    };
-    rig.event(end, What::End(Received));
+    rig.fin(6);
     assert_eq!(rig.heard(), Vec::<String>::new());
     rig.data(Received, (0, 3), "ans", 3);
     rig.data(Received, (3, 3), "wer", 3);
@@ -341,11 +339,7 @@ fn what_a_process_did_not_read_before_it_closed_has_no_end() {
     let mut rig = Rig::new();
     rig.open(Role::Client, 0).data(Sent, (0, 0), "ask", 3);
     rig.heard();
-    let end = Header {
-        position: 6,
-        ..SOCKET
-    };
-    rig.event(end, What::End(Received));
+    rig.fin(6);
     let close = Header {
         position: 3,
         other: 0,
