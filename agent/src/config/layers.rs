@@ -4,7 +4,7 @@ use clap::ArgMatches;
 use clap::parser::ValueSource;
 use serde_json::{Map, Number, Value};
 
-use super::keys::{self, Key, Kind};
+use super::keys::{Key, Kind};
 
 /// Values from one kind of place, nearer to the user than those below it.
 #[derive(Clone, Debug, Default)]
@@ -84,11 +84,12 @@ impl Layer {
         Ok(layer)
     }
 
-    /// The layer with a patch put into it (RFC 7396): a key that is null is not said any more.
+    /// The layer with a patch put into it (RFC 7396): a key that is null is not said any more, nor
+    /// are those of a section that is.
     ///
     /// # Errors
     ///
-    /// A key that there is not, or that only counts at the start.
+    /// A key that there is not, or that only counts at the start, and a section that is none.
     pub(crate) fn patched(&self, patch: &Value, keys: &[Key], place: &str) -> Result<Self, String> {
         if !patch.is_object() {
             return Err("expected an object, such as {\"filter\": {\"errors\": true}}".to_owned());
@@ -99,11 +100,12 @@ impl Layer {
         let mut layer = self.clone();
         let mut said = 0;
         for key in keys {
-            let Some(value) = keys::at(patch, &key.path) else {
+            let Some(value) = patched_to(patch, &key.path)? else {
                 continue;
             };
             said += 1;
-            if !key.reload {
+            // There is nothing to take back of the others.
+            if !key.reload && !value.is_null() {
                 return Err(format!("{}: counts at the start only", key.path));
             }
             layer.values.retain(|said| said.path != key.path);
@@ -124,6 +126,25 @@ impl Layer {
             value,
         });
     }
+}
+
+/// What a patch says of the key at a path; null where it takes back a section that the key is in.
+fn patched_to<'a>(patch: &'a Value, path: &str) -> Result<Option<&'a Value>, String> {
+    let mut value = patch;
+    for (end, _) in path.match_indices('.').chain([(path.len(), "")]) {
+        let name = path[..end].rsplit('.').next().unwrap_or_default();
+        let Some(inner) = value.get(name) else {
+            return Ok(None);
+        };
+        if inner.is_null() || end == path.len() {
+            return Ok(Some(inner));
+        }
+        if !inner.is_object() {
+            return Err(format!("{}: expected an object", &path[..end]));
+        }
+        value = inner;
+    }
+    Ok(None)
 }
 
 /// The value that a text stands for; one that is none stays text, which the tree refuses.

@@ -376,6 +376,13 @@ fn a_patch_says_what_changes_until_null_takes_it_back() {
         "it comes before flags"
     );
     assert!(effective.config.filter.errors);
+    let taken_back = patched(&first, json!({"observe": null})).expect("a section");
+    assert!(
+        !taken_back
+            .values
+            .iter()
+            .any(|said| said.path.starts_with("observe."))
+    );
     let second = patched(&first, json!({"observe": {"ports": null}})).expect("correct");
     let effective = sources.load_under(&second).expect("correct");
     assert_eq!(effective.config.observe.ports, [80]);
@@ -390,7 +397,7 @@ fn a_patch_says_what_changes_until_null_takes_it_back() {
             json!({"observe": {"prots": []}}),
             "did you mean observe.ports?",
         ),
-        (json!({"observe": 5}), "no key"),
+        (json!({"observe": 5}), "observe: expected an object"),
         (json!([]), "expected an object"),
         (json!({}), "no key"),
     ] {
