@@ -18,6 +18,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use play::{Fate, Piece, Scene, output, pieces, split};
+use serde_json::Value;
 use talk::{Class, Search, Slot, Talk};
 use wirespan_engine::api::Redaction;
 use wirespan_engine::{Side, Start};
@@ -250,4 +251,21 @@ fn no_format_of_the_program_has_a_secret() {
             assert!(!is_in(shown("full"), text), "{format}: {text}");
         }
     }
+}
+
+#[test]
+fn statements_that_are_not_shown_keep_their_summaries() {
+    let capture = Path::new(env!("CARGO_TARGET_TMPDIR")).join("summaries.pcap");
+    fs::write(&capture, pcap::capture(&talks())).expect("a capture");
+    let summaries = |redact| -> Vec<Value> {
+        let output = replay(&capture, &["-o", "jsonl", "--redact", redact]);
+        let lines = output.stdout.split(|byte| *byte == b'\n');
+        let records = lines.filter_map(|line| serde_json::from_slice::<Value>(line).ok());
+        records
+            .map(|record| record["attributes"]["db.query.summary"].clone())
+            .collect()
+    };
+    let shown = summaries("on");
+    assert!(shown.iter().filter(|summary| summary.is_string()).count() > 20);
+    assert_eq!(summaries("full"), shown);
 }

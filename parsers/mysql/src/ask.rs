@@ -86,9 +86,9 @@ pub(crate) fn open(
     }
     if !ask.text.is_empty() {
         attrs.push(keys::DB_QUERY_TEXT.of(ask.text));
-        if !ask.summary.is_empty() {
-            attrs.push(keys::DB_QUERY_SUMMARY.of(ask.summary));
-        }
+    }
+    if !ask.summary.is_empty() {
+        attrs.push(keys::DB_QUERY_SUMMARY.of(ask.summary));
     }
     out.emit(Event::Request {
         id: slot.id,

@@ -52,15 +52,15 @@ pub(crate) const fn cut_flag(extent: Extent) -> Flags {
 }
 
 pub(crate) fn request(id: u64, at: u64, said: &Said<'_>, out: &mut dyn Emit) {
-    let attrs: [Attr<'_>; 3] = [
-        keys::DB_SYSTEM_NAME.of(NAME.0),
-        keys::DB_QUERY_TEXT.of(said.target),
-        keys::DB_QUERY_SUMMARY.of(said.summary),
-    ];
-    let known = match (said.target.is_empty(), said.summary.is_empty()) {
-        (true, _) => 1,
-        (false, true) => 2,
-        (false, false) => 3,
+    let system = keys::DB_SYSTEM_NAME.of(NAME.0);
+    let text = keys::DB_QUERY_TEXT.of(said.target);
+    let summary = keys::DB_QUERY_SUMMARY.of(said.summary);
+    // What is empty is not known, or not to be shown.
+    let attrs: &[Attr<'_>] = match (said.target.is_empty(), said.summary.is_empty()) {
+        (false, false) => &[system, text, summary],
+        (false, true) => &[system, text],
+        (true, false) => &[system, summary],
+        (true, true) => &[system],
     };
     out.emit(Event::Request {
         id: ExchangeId(id),
@@ -71,7 +71,7 @@ pub(crate) fn request(id: u64, at: u64, said: &Said<'_>, out: &mut dyn Emit) {
             target: said.target,
             trace: said.trace,
             flags: said.flags,
-            attrs: attrs.get(..known).unwrap_or_default(),
+            attrs,
         },
     });
 }
