@@ -83,6 +83,11 @@ fn requests_carry_pod_namespace_and_workload_as_soon_as_they_are_known() {
 
     says("Kubernetes: watching for");
     ask("early");
+    // Told before anything is known of the pod.
+    until("/early", || {
+        fs::read_to_string(&file)
+            .is_ok_and(|told| told.matches("\"target\":\"/early\"").count() == 2)
+    });
     fake.put(cart());
     says(", 1 pods of node node-1, by http://");
     ask("known");
