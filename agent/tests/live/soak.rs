@@ -1,23 +1,40 @@
-//! An agent beside services under mixed load for a long time: every request is counted, and memory
-//! does not grow, where it runs for two minutes or more. `WIRESPAN_SOAK` says for how many seconds: CI takes ten minutes, `bench/soak.sh`
-//! an hour.
+//! An agent beside services under mixed load for a long time, with a configuration that changes, a
+//! budget, and a backend for its spans: every request is counted, every span that is kept arrives, and
+//! memory does not grow, where it runs for two minutes or more. `WIRESPAN_SOAK` says for how many seconds:
+//! CI takes ten minutes, `bench/soak.sh` an hour.
 
 use std::env;
 use std::fs;
 use std::io::Write as _;
+use std::mem;
 use std::path::Path;
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::endurance::number;
 use crate::lab::{Lab, run};
-use crate::page::{page, total};
-use crate::watch::{Folder, Watcher, capture};
+use crate::page::{figure, page, total};
+use crate::receiver::{Receiver, Speaks};
+use crate::watch::{Folder, WIRESPAN, Watcher, capture, until};
 
 /// Seconds where nobody asks for more.
 const SHORT: u64 = 5;
 /// Rounds without wirespan, for comparison.
 const BEFORE: usize = 5;
+
+/// Rounds between two changes of the configuration.
+const CHANGE: usize = 10;
+/// What the configuration is changed to, in turn; none of it may cost a count.
+const CHANGES: [&str; 4] = [
+    r#"{"spans": {"keep": 0.5}, "observe": {"call_bytes": 4096}}"#,
+    r#"{"redaction": {"text": "off"}, "log": {"level": "debug"}}"#,
+    r#"{"redaction": {"text": "full"}, "filter": {"protocols": ["http", "redis", "postgresql"]}}"#,
+    r#"{"spans": null, "observe": null, "redaction": null, "log": null, "filter": null}"#,
+];
+
+/// What it may use: processors, and MiB.
+const BUDGET: (f64, u64) = (0.75, 160);
 
 /// Requests of a round.
 const HTTP: u64 = 400;
@@ -131,6 +148,91 @@ fn median<T: Copy + PartialOrd>(values: &[T]) -> T {
     values[values.len() / 2]
 }
 
+/// An agent with a file, a budget and a backend.
+struct Agent {
+    watcher: Watcher,
+    page: String,
+    socket: String,
+    receiver: Receiver,
+    /// Spans that the backend has taken and this test has forgotten.
+    spans: u64,
+    began: Instant,
+    _folder: Folder,
+}
+
+impl Agent {
+    fn start(ports: &str) -> Self {
+        let folder = Folder::new("soak-agent");
+        let of = |name: &str| folder.file(name).to_str().expect("UTF-8").to_owned();
+        let (file, socket) = (of("wirespan.yaml"), of("wirespan.sock"));
+        let receiver = Receiver::start(Speaks::Http);
+        // Room for what comes while a machine that is busy with other things lets nobody read.
+        let text = format!(
+            "observe: {{ports: [{ports}], buffer: 32}}\n\
+             spans: {{keep: 0.05}}\n\
+             otlp: {{endpoint: '{}'}}\n\
+             budget: {{processors: {}, memory: {}}}\n\
+             metrics: {{listen: '127.0.0.1:0'}}\n\
+             admin: {{socket: {socket}}}\n",
+            receiver.url(),
+            BUDGET.0,
+            BUDGET.1
+        );
+        fs::write(&file, text).expect("written");
+        let watcher = Watcher::start(&["agent", "-c", &file]);
+        let watcher = watcher.unwrap_or_else(|(status, said)| panic!("{status}: {said:?}"));
+        let page = watcher.hear("wirespan: metrics at ");
+        Self {
+            watcher,
+            page,
+            socket,
+            receiver,
+            spans: 0,
+            began: Instant::now(),
+            _folder: folder,
+        }
+    }
+
+    fn change(&self, patch: &str) {
+        let put = ["-sS", "-f", "-o", "/dev/null", "-X", "PUT", "-d", patch];
+        let at = ["--unix-socket", &self.socket];
+        run(
+            "curl",
+            &[&put[..], &at, &["http://agent/config/dynamic"]].concat(),
+        );
+        let status = Command::new(WIRESPAN)
+            .args(["status", "--socket", &self.socket])
+            .output()
+            .expect("a status");
+        assert!(status.status.success(), "{status:?}");
+    }
+
+    /// Counts what the backend has taken, and forgets it.
+    fn forget(&mut self) {
+        self.spans += self.receiver.received(mem::take).spans() as u64;
+    }
+
+    /// Whether the backend has all spans that were kept.
+    fn spans_have_arrived(&mut self) -> bool {
+        self.forget();
+        let page = page(&self.page);
+        let of = |name: &str| total(&page, name, "");
+        assert_eq!(of("wirespan_spans_dropped_total"), 0, "of spans");
+        of("wirespan_spans_queued") == 0 && of("wirespan_spans_sent_total") == self.spans
+    }
+
+    /// Memory that is its own, in KiB: the ring buffer's pages come in as they are used.
+    fn memory_kib(&self) -> u64 {
+        memory_kib(self.watcher.pid(), "RssAnon:")
+    }
+
+    /// Processors that it used since it began.
+    fn processors(&self) -> f64 {
+        let page = page(&self.page);
+        figure(&page, "process_cpu_time_seconds_total", "") / self.began.elapsed().as_secs_f64()
+    }
+}
+
 #[test]
 fn soak() {
     let Some(_alone) = capture() else { return };
@@ -144,49 +246,56 @@ fn soak() {
     let load = Load::new(&lab, https);
     let before: Vec<f64> = (0..BEFORE).map(|_| load.round()).collect();
 
-    let ports = [lab.told("nginx"), https, load.redis, load.postgres].join(",");
-    // Room for what comes while a machine that is busy with other things lets nobody read.
-    let room = ["--buffer", "128"];
-    let arguments = ["agent", "--port", &ports, "--listen", "127.0.0.1:0"];
-    let arguments = [&arguments[..], &room].concat();
-    let watcher = Watcher::start(&arguments);
-    let watcher = watcher.unwrap_or_else(|(status, said)| panic!("{status}: {said:?}"));
-    let page = watcher.hear("wirespan: metrics at ");
+    let ports = [lab.told("nginx"), https, load.redis, load.postgres].join(", ");
+    let mut agent = Agent::start(&ports);
     let (mut latencies, mut memory) = (Vec::new(), Vec::new());
-    let began = Instant::now();
-    while memory.len() < 8 || began.elapsed() < Duration::from_secs(seconds) {
+    let mut changes = CHANGES.iter().cycle();
+    while memory.len() < 8 || agent.began.elapsed() < Duration::from_secs(seconds) {
         latencies.push(load.round());
-        // The ring buffer's pages come in as they are used; what else there is is its own.
-        memory.push(memory_kib(watcher.pid(), "RssAnon:"));
+        memory.push(agent.memory_kib());
+        agent.forget();
+        if memory.len() % CHANGE == 0 {
+            agent.change(changes.next().expect("a cycle"));
+        }
     }
 
+    let (took, processors) = (agent.began.elapsed(), agent.processors());
     let rounds = memory.len() as u64;
     let wanted = [HTTP + HTTPS, GETS, SELECTS].map(|requests| [requests * rounds; 2]);
     for _ in 0..100 {
-        if counted(&page) == wanted {
+        if counted(&agent.page) == wanted {
             break;
         }
         thread::sleep(Duration::from_millis(100));
     }
-    let lost = lost(&page);
-    assert_eq!(counted(&page), wanted, "after {rounds} rounds; {lost:?}");
+    let lost = lost(&agent.page);
+    assert_eq!(
+        counted(&agent.page),
+        wanted,
+        "after {rounds} rounds; {lost:?}"
+    );
     let quarter = memory.len() / 4;
     let warm = median(&memory[quarter..2 * quarter]);
     let last = median(&memory[memory.len() - quarter..]);
+    let resident = memory_kib(agent.watcher.pid(), "VmRSS:") >> 10;
+    until("the backend has all spans", || agent.spans_have_arrived());
     let _ = writeln!(
         std::io::stderr(),
         "soak: {rounds} rounds of {} requests in {:.0} s, all counted at both ends; memory {warm} KiB \
-         after a quarter, {last} KiB at the end; p99 of HTTP {:.2} ms, before {:.2} ms (medians)",
+         after a quarter, {last} KiB at the end, resident {resident} MiB; {processors:.3} processors; \
+         {} spans exported; p99 of HTTP {:.2} ms, before {:.2} ms (medians)",
         HTTP + HTTPS + GETS + SELECTS,
-        began.elapsed().as_secs_f64(),
+        took.as_secs_f64(),
+        agent.spans,
         median(&latencies),
         median(&before),
     );
+    assert!(processors <= BUDGET.0 * 1.2 && resident <= BUDGET.1);
     // An agent takes a minute to have seen all that it will see again and again. The allocator's own
     // ups and downs are within a megabyte.
     assert!(
         seconds < 120 || last * 100 <= warm * 105 + 100 * 1024,
         "it grows: {memory:?} KiB"
     );
-    watcher.end();
+    agent.watcher.end();
 }

@@ -159,7 +159,7 @@ fn survives(behaviour: Behaviour, speaks: Speaks) {
     assert!(grown < 48 << 10, "{grown} KiB more with {behaviour:?}");
     assert!(exporter.queue().len() as u64 <= QUEUE);
     assert!(exporter.queue().dropped() > 90_000);
-    assert_eq!(receiver.received(super::receiver::Received::spans), 0);
+    assert_eq!(receiver.received(|received| received.spans()), 0);
     receiver.behave(Behaviour::Take);
     // The batch that was under way, and those that waited.
     receiver.wait_for("what was held", |received| received.spans() as u64 >= QUEUE);
@@ -167,7 +167,7 @@ fn survives(behaviour: Behaviour, speaks: Speaks) {
     let (queue, counts) = (Arc::clone(exporter.queue()), Arc::clone(exporter.counts()));
     exporter.stop(Duration::from_secs(10));
     assert_eq!(fates(&counts, queue.dropped()), pushed);
-    let taken = receiver.received(super::receiver::Received::spans) as u64;
+    let taken = receiver.received(|received| received.spans()) as u64;
     assert_eq!(get(&counts.spans_sent), taken);
     assert_eq!(get(&counts.spans_given_up), 0);
     assert!(get(&counts.retries) > 0);

@@ -75,7 +75,7 @@ fn all_of_it_arrives(speaks: Speaks, variables: &[(&str, &str)]) {
         assert_eq!(done.status.code(), Some(0), "{name}: {complaint}");
         let expected = records(&capture(name), 1).records.lines().count();
         assert_eq!(
-            receiver.received(receiver::Received::spans),
+            receiver.received(|received| received.spans()),
             expected,
             "{name}"
         );
@@ -213,7 +213,7 @@ fn who_was_not_sampled_has_no_span_but_is_counted() {
         .records
         .lines()
         .count();
-    let spans = receiver.received(receiver::Received::spans);
+    let spans = receiver.received(|received| received.spans());
     assert!(spans < all, "{spans} of {all}");
     assert_eq!(counted(&receiver), (all as u64, all as u64));
 }

@@ -128,14 +128,14 @@ impl Receiver {
         *self.state.behaviour.lock().expect("no panic") = behaviour;
     }
 
-    pub(crate) fn received<T>(&self, look: impl FnOnce(&Received) -> T) -> T {
-        look(&self.state.received.lock().expect("no message was wrong"))
+    pub(crate) fn received<T>(&self, look: impl FnOnce(&mut Received) -> T) -> T {
+        look(&mut self.state.received.lock().expect("no message was wrong"))
     }
 
     /// Waits until something holds, at most 20 seconds.
     pub(crate) fn wait_for(&self, what: &str, holds: impl Fn(&Received) -> bool) {
         for _ in 0..2_000 {
-            if self.received(&holds) {
+            if self.received(|received| holds(received)) {
                 return;
             }
             std::thread::sleep(Duration::from_millis(10));

@@ -129,11 +129,11 @@ fn with_certificates(speaks: Speaks, protocol: &str, pass: &str) {
     let done = replay("demo/demo.pcap", &url, &[trusting, own].concat());
     let complaint = String::from_utf8_lossy(&done.stderr);
     assert!(done.status.success(), "{complaint}");
-    assert_eq!(receiver.received(super::receiver::Received::spans), 110);
+    assert_eq!(receiver.received(|received| received.spans()), 110);
     // Without a certificate of its own it is turned away.
     let done = replay("demo/demo.pcap", &url, &trusting);
     assert_eq!(done.status.code(), Some(5));
-    assert_eq!(receiver.received(super::receiver::Received::spans), 110);
+    assert_eq!(receiver.received(|received| received.spans()), 110);
 }
 
 #[test]
