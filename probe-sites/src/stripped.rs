@@ -5,6 +5,7 @@
 //! which it is. Whatever is not the only one that fits is not taken.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::iter;
 use std::ops::Range;
 
 use iced_x86::{Code, Decoder, DecoderOptions, Instruction, OpKind, Register};
@@ -216,7 +217,8 @@ fn constants<'a>(image: &'a Image<'_>, bytes: &'a [u8]) -> impl Iterator<Item = 
 fn references(image: &Image<'_>, targets: &[u64]) -> Vec<(u64, u64)> {
     let mut found = Vec::new();
     for (start, code, _) in image.loads().filter(|(_, _, executable)| *executable) {
-        for (place, bytes) in (start..).zip(code.windows(4)) {
+        let places = iter::successors(Some(start), |place: &u64| place.checked_add(1));
+        for (place, bytes) in places.zip(code.windows(4)) {
             let Some(word) = bytes.first_chunk().map(|word| i32::from_le_bytes(*word)) else {
                 continue;
             };

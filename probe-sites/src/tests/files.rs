@@ -175,6 +175,19 @@ fn no_damaged_byte_makes_it_panic() {
     }
 }
 
+#[test]
+fn no_extreme_word_makes_it_panic() {
+    for file in [library(), go_program(), stripped_files::library()].map(|it| it.file()) {
+        for at in (0..file.len() - 8).step_by(8) {
+            for value in [u64::MAX, u64::MAX - 64, i64::MAX as u64, 0] {
+                let mut extreme = file.clone();
+                extreme[at..at + 8].copy_from_slice(&value.to_le_bytes());
+                fuzz_scan(&extreme);
+            }
+        }
+    }
+}
+
 /// `UPDATE_GOLDEN=1` writes them.
 #[test]
 fn the_seeds_of_the_fuzz_target_are_these_files() {
