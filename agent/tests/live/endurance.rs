@@ -20,6 +20,7 @@ fn programs() -> BTreeSet<u32> {
 }
 
 #[test]
+#[ignore = "long: `.ci/run` runs it"]
 fn a_violent_end_leaves_nothing_behind_and_hurts_nobody() {
     let Some(_alone) = capture() else { return };
     let before = programs();
@@ -102,6 +103,7 @@ fn back(then: u64, now: u64) -> bool {
 }
 
 #[test]
+#[ignore = "long: `.ci/run` runs it"]
 fn what_ten_thousand_connections_and_a_thousand_processes_took_is_given_back() {
     let Some(_alone) = capture() else { return };
     let watcher = Watcher::tail(&["--hooks", "tracepoint"]);

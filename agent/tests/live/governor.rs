@@ -182,6 +182,7 @@ impl Governed {
 }
 
 #[test]
+#[ignore = "long: `.ci/run` runs it"]
 fn with_half_of_what_it_wants_an_agent_stays_within_its_budget_and_counts_all() {
     let Some(_alone) = capture() else { return };
     let Some(lab) = Lab::start(&["nginx"]) else {
@@ -218,6 +219,7 @@ fn with_half_of_what_it_wants_an_agent_stays_within_its_budget_and_counts_all() 
 }
 
 #[test]
+#[ignore = "long: `.ci/run` runs it"]
 fn memory_that_spans_take_is_given_back_for_the_sake_of_a_budget() {
     let Some(_alone) = capture() else { return };
     let Some(lab) = Lab::start(&["nginx"]) else {

@@ -234,6 +234,7 @@ impl Agent {
 }
 
 #[test]
+#[ignore = "long: `.ci/run` runs it"]
 fn soak() {
     let Some(_alone) = capture() else { return };
     let seconds = env::var("WIRESPAN_SOAK").map_or(SHORT, |text| text.parse().expect("seconds"));
