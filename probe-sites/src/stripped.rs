@@ -295,7 +295,7 @@ fn instructions<'a>(
     let code = usize::try_from(size).ok().and_then(|size| code.get(..size));
     let code = code.unwrap_or_default();
     let mut decoder = Decoder::with_ip(64, code, function.start, DecoderOptions::NONE);
-    std::iter::from_fn(move || decoder.can_decode().then(|| decoder.decode()))
+    iter::from_fn(move || decoder.can_decode().then(|| decoder.decode()))
 }
 
 /// Where functions begin and end, by the tables for unwinding (LSB 5.0, 10.6: `.eh_frame`,

@@ -63,7 +63,7 @@ fn enter<'a>(
         let indent = "  ".repeat(open.len());
         open.push(name);
         if about {
-            text.push('\n');
+            text.push_str(if text.is_empty() { "" } else { "\n" });
             let about = sections.get(&open.join(".")).map_or("", String::as_str);
             comment(text, &indent, about);
         }

@@ -447,6 +447,17 @@ fn all_keys_as_a_file_are_the_defaults() {
 }
 
 #[test]
+fn a_file_of_which_all_keys_are_commented_out_says_nothing() {
+    let file = Written::new("none.yaml", &document::yaml(&keys::keys(), None));
+    let sources = sources(Some(&file.0), &[], &["--port=80"]);
+    let effective = sources.load().expect("correct");
+    assert_eq!(effective.tree, loaded(None, &[], &["--port=80"]).tree);
+    for key in &sources.keys {
+        assert_ne!(effective.origin(key), file.0.display().to_string());
+    }
+}
+
+#[test]
 fn the_example_is_correct() {
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/wirespan.example.yaml");
     let sources = sources(Some(&example), &[], &[]);

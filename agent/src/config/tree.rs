@@ -19,33 +19,47 @@ use crate::units::Duration;
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Config {
     /// What is observed at all. It is decided in the kernel, so that the rest costs nothing.
+    #[serde(deserialize_with = "values::section")]
     pub(crate) observe: Observe,
     /// Which exchanges of what is observed are counted and exported. Conditions must all hold;
     /// the values of a list are alternatives.
+    #[serde(deserialize_with = "values::section")]
     pub(crate) filter: FilterKeys,
     /// What may be shown as text, in every signal.
+    #[serde(deserialize_with = "values::section")]
     pub(crate) redaction: RedactionKeys,
     /// How `http.route` is found.
+    #[serde(deserialize_with = "values::section")]
     pub(crate) routes: RouteKeys,
     /// How metrics are made, and where Prometheus finds them.
+    #[serde(deserialize_with = "values::section")]
     pub(crate) metrics: MetricKeys,
     /// How spans are made, and which are kept.
+    #[serde(deserialize_with = "values::section")]
     pub(crate) spans: SpanKeys,
     /// Where metrics and spans go with OTLP.
+    #[serde(deserialize_with = "values::section")]
     pub(crate) otlp: Otlp,
     /// What is said of the observed services.
+    #[serde(deserialize_with = "values::section")]
     pub(crate) resource: ResourceKeys,
     /// Who tells which pods this node has, and what their services are called (docs/KUBERNETES.md).
+    #[serde(deserialize_with = "values::section")]
     pub(crate) kubernetes: KubernetesKeys,
     /// What the agent may use. Above it, it does without detail, never without counts.
+    #[serde(deserialize_with = "values::section")]
     pub(crate) budget: BudgetKeys,
     /// Each exchange as a line of JSON, to a file.
+    #[serde(deserialize_with = "values::section")]
     pub(crate) records: RecordKeys,
     /// How the agent is asked, and changed, while it runs.
+    #[serde(deserialize_with = "values::section")]
     pub(crate) admin: Admin,
     /// What the agent says of itself.
+    #[serde(deserialize_with = "values::section")]
     pub(crate) log: Log,
     /// How the agent ends.
+    #[serde(deserialize_with = "values::section")]
     pub(crate) stop: Stop,
 }
 
@@ -320,8 +334,10 @@ pub(crate) struct Otlp {
     #[schemars(extend("x-env" = "OTEL_SDK_DISABLED"))]
     pub(crate) disabled: bool,
     /// What differs for spans.
+    #[serde(deserialize_with = "values::section")]
     pub(crate) traces: Traces,
     /// What differs for metrics.
+    #[serde(deserialize_with = "values::section")]
     pub(crate) metrics: MetricsTo,
 }
 

@@ -226,6 +226,13 @@ pub(crate) fn call_bytes<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::E
     }
 }
 
+/// A section, which in YAML is null where all its keys are commented out.
+pub(crate) fn section<'de, T: Default + Deserialize<'de>, D: Deserializer<'de>>(
+    from: D,
+) -> Result<T, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or_default())
+}
+
 /// How many workers there can be.
 pub(crate) fn workers<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u16>, D::Error> {
     let number = Option::<u16>::deserialize(from)?;
