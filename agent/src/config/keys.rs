@@ -173,6 +173,29 @@ pub(crate) fn at<'a>(tree: &'a Value, path: &str) -> Option<&'a Value> {
     path.split('.').try_fold(tree, |tree, name| tree.get(name))
 }
 
+/// What a tree says of the key at a path; null where a section that the key is in is null.
+///
+/// # Errors
+///
+/// A section that is none.
+pub(crate) fn said<'a>(tree: &'a Value, path: &str) -> Result<Option<&'a Value>, String> {
+    let mut value = tree;
+    for (end, _) in path.match_indices('.').chain([(path.len(), "")]) {
+        let name = path[..end].rsplit('.').next().unwrap_or_default();
+        let Some(inner) = value.get(name) else {
+            return Ok(None);
+        };
+        if inner.is_null() || end == path.len() {
+            return Ok(Some(inner));
+        }
+        if !inner.is_object() {
+            return Err(format!("{}: expected a section with keys", &path[..end]));
+        }
+        value = inner;
+    }
+    Ok(None)
+}
+
 /// Puts a value at a path of a tree; sections that are not there are made.
 pub(crate) fn put(tree: &mut Value, path: &str, value: Value) {
     let mut place = tree;

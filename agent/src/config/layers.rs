@@ -4,7 +4,7 @@ use clap::ArgMatches;
 use clap::parser::ValueSource;
 use serde_json::{Map, Number, Value};
 
-use super::keys::{Key, Kind};
+use super::keys::{self, Key, Kind};
 
 /// Values from one kind of place, nearer to the user than those below it.
 #[derive(Clone, Debug, Default)]
@@ -100,7 +100,7 @@ impl Layer {
         let mut layer = self.clone();
         let mut said = 0;
         for key in keys {
-            let Some(value) = patched_to(patch, &key.path)? else {
+            let Some(value) = keys::said(patch, &key.path)? else {
                 continue;
             };
             said += 1;
@@ -126,25 +126,6 @@ impl Layer {
             value,
         });
     }
-}
-
-/// What a patch says of the key at a path; null where it takes back a section that the key is in.
-fn patched_to<'a>(patch: &'a Value, path: &str) -> Result<Option<&'a Value>, String> {
-    let mut value = patch;
-    for (end, _) in path.match_indices('.').chain([(path.len(), "")]) {
-        let name = path[..end].rsplit('.').next().unwrap_or_default();
-        let Some(inner) = value.get(name) else {
-            return Ok(None);
-        };
-        if inner.is_null() || end == path.len() {
-            return Ok(Some(inner));
-        }
-        if !inner.is_object() {
-            return Err(format!("{}: expected an object", &path[..end]));
-        }
-        value = inner;
-    }
-    Ok(None)
 }
 
 /// The value that a text stands for; one that is none stays text, which the tree refuses.

@@ -230,10 +230,18 @@ pub(crate) fn read(path: &Path) -> Result<Value, Fault> {
     };
     // Read as what it is meant to be, errors know their line.
     if let Err(bad) = language.read::<Config>(&text) {
-        let message = unknown(&tree).unwrap_or(bad.message);
+        let message = unknown(&tree).or_else(|| no_section(&tree));
+        let message = message.unwrap_or(bad.message);
         return Err(Fault(format!("{}: {message}", place(bad.line))));
     }
     Ok(tree)
+}
+
+/// The first section of a tree that is none.
+fn no_section(tree: &Value) -> Option<String> {
+    let keys = keys::keys();
+    keys.iter()
+        .find_map(|key| keys::said(tree, &key.path).err())
 }
 
 /// The first key of a tree that there is not, and the one that may have been meant.

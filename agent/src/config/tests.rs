@@ -141,6 +141,12 @@ fn a_wrong_value_is_refused_with_its_line() {
         ("k.yaml", "routes:\n  patterns: [users]\n", 2, "users"),
         ("l.yaml", "log:\n  level: loud\n", 2, "loud"),
         ("m.yaml", "metrics:\n  listen: here\n", 2, "127.0.0.1:9464"),
+        (
+            "n.yaml",
+            "\nobserve: 80\n",
+            2,
+            "observe: expected a section",
+        ),
     ] {
         let fault = Written::new(name, text).fault();
         assert!(
@@ -397,7 +403,10 @@ fn a_patch_says_what_changes_until_null_takes_it_back() {
             json!({"observe": {"prots": []}}),
             "did you mean observe.ports?",
         ),
-        (json!({"observe": 5}), "observe: expected an object"),
+        (
+            json!({"observe": 5}),
+            "observe: expected a section with keys",
+        ),
         (json!([]), "expected an object"),
         (json!({}), "no key"),
     ] {
