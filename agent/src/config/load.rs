@@ -90,10 +90,15 @@ impl Effective {
             let path = error.path().to_string();
             let about = |(key, _): &(&String, _)| path.starts_with(key.as_str());
             let who = origins.iter().rev().find(about);
-            let who = who.map_or(path.as_str(), |(_, place)| place);
+            let is_variable = |place: &str| keys::keys().iter().any(|key| key.variable == place);
+            let who = match who {
+                Some((_, place)) if place.starts_with("--") || is_variable(place) => place.clone(),
+                Some((_, place)) => format!("{place}: {path}"),
+                None => path,
+            };
             Fault(match unknown(said) {
                 Some(message) => message,
-                None => format!("{who}: {}", error.inner()),
+                None => format!("{who}: {}", in_words(&error.inner().to_string())),
             })
         })?;
         let tree = serde_json::to_value(&config).map_err(|error| Fault(error.to_string()))?;
@@ -231,10 +236,32 @@ pub(crate) fn read(path: &Path) -> Result<Value, Fault> {
     // Read as what it is meant to be, errors know their line.
     if let Err(bad) = language.read::<Config>(&text) {
         let message = unknown(&tree).or_else(|| no_section(&tree));
-        let message = message.unwrap_or(bad.message);
+        let message = message.unwrap_or_else(|| in_words(&bad.message));
         return Err(Fault(format!("{}: {message}", place(bad.line))));
     }
     Ok(tree)
+}
+
+/// The message of a reader, with words instead of the names of types.
+fn in_words(message: &str) -> String {
+    const WORDS: [(&str, &str); 5] = [
+        ("u16", "a number from 0 to 65535"),
+        ("u32", "a whole number"),
+        ("u64", "a whole number"),
+        ("floating point", "a number"),
+        ("boolean", "true or false"),
+    ];
+    let said = |(name, words): &(&str, &str)| {
+        let is_name = message == format!("invalid {name}");
+        is_name.then(|| format!("expected {words}")).or_else(|| {
+            let before = message.strip_suffix(&format!("expected {name}"))?;
+            Some(format!("{before}expected {words}"))
+        })
+    };
+    WORDS
+        .iter()
+        .find_map(said)
+        .unwrap_or_else(|| message.to_owned())
 }
 
 /// The first section of a tree that is none.

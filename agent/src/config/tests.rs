@@ -123,7 +123,7 @@ fn an_unknown_key_is_refused_with_its_line_and_the_key_that_was_meant() {
 #[test]
 fn a_wrong_value_is_refused_with_its_line() {
     for (name, text, line, words) in [
-        ("f.yaml", "observe:\n  ports: [http]\n", 2, "u16"),
+        ("f.yaml", "observe:\n  ports: [http]\n", 2, "0 to 65535"),
         ("g.yaml", "log: [\n", 1, "bracket"),
         (
             "h.yaml",
@@ -419,6 +419,11 @@ fn a_patch_says_what_changes_until_null_takes_it_back() {
         .expect_err("no share")
         .to_string();
     assert!(fault.starts_with("PUT: "), "{fault}");
+    let wrong = patched(&none, json!({"observe": {"ports": [70_000]}})).expect("a key");
+    let fault = sources.load_under(&wrong).expect_err("no port").to_string();
+    let expected =
+        "PUT: observe.ports[0]: invalid value: integer `70000`, expected a number from 0 to 65535";
+    assert_eq!(fault, expected);
 }
 
 #[test]
