@@ -163,6 +163,7 @@ impl Live {
     ///
     /// [`Error`] says what this kernel, or these rights, do not allow.
     pub fn start(options: Options) -> Result<Self, Error> {
+        memory::keep_little();
         let mut kernel = Kernel::load(&options.filters, options.ring_bytes)?;
         let mut work = Work::start(&kernel, &options)?;
         let hooks = kernel.attach(&options.hooks)?;
