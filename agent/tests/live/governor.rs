@@ -32,7 +32,7 @@ impl Load {
     /// Requests of a connection: servers do not let one have any number.
     const KEPT: u32 = 500;
     /// Between two requests of one connection.
-    const PACE: Duration = Duration::from_millis(4);
+    const PACE: Duration = Duration::from_millis(1);
 
     fn start(port: &str) -> Self {
         let (stop, asked) = (
