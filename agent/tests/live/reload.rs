@@ -37,7 +37,7 @@ impl Configured {
         let file = folder.file("wirespan.yaml");
         fs::write(&file, configuration).expect("written");
         let path = file.to_str().expect("UTF-8");
-        // The load is that of a test, programs under test are not optimized.
+        // The load is that of a test, programs under test are hardly optimized.
         let arguments = ["agent", "-c", path, "--buffer", "256"];
         let arguments = [&arguments[..], options].concat();
         let watcher = Watcher::start_with(&arguments, &[("WIRESPAN_LISTEN", "127.0.0.1:0")]);

@@ -111,7 +111,7 @@ impl Watcher {
 
     /// The same with TLS libraries.
     pub(crate) fn with_tls(options: &[&str]) -> Self {
-        // Programs under test are not optimized: the kernel's side must be able to wait for them.
+        // Programs under test are hardly optimized: the kernel's side must be able to wait for them.
         let started = Self::start(&[&["tail", "-o", "jsonl", "--buffer", "256"], options].concat());
         started.unwrap_or_else(|(status, said)| panic!("tail ended with {status}: {said:?}"))
     }
