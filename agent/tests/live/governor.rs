@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::lab::{Lab, run};
-use crate::page::{count, figure, labelled, page};
+use crate::lab::Lab;
+use crate::page::{change, count, figure, labelled, page};
 use crate::receiver::{Behaviour, Receiver, Speaks};
 use crate::soak::memory_kib;
 use crate::watch::{Folder, Watcher, capture, until};
@@ -128,12 +128,7 @@ impl Governed {
 
     fn set_budget(&self, resource: &str, value: &str) {
         let patch = format!("{{\"budget\": {{\"{resource}\": {value}}}}}");
-        let url = "http://agent/config/dynamic";
-        let put = ["-sS", "-f", "-o", "/dev/null", "-X", "PUT", "-d", &patch];
-        run(
-            "curl",
-            &[&put[..], &["--unix-socket", &self.socket, url]].concat(),
-        );
+        change(&self.socket, &patch);
     }
 
     /// MiB of resident memory.

@@ -1,6 +1,15 @@
-//! What an agent's page for Prometheus says.
+//! What an agent's page for Prometheus says, and changing the agent.
 
 use std::process::Command;
+
+use crate::lab::run;
+
+/// Changes the configuration of the agent at a socket; it must take it.
+pub(crate) fn change(socket: &str, patch: &str) {
+    let put = ["-sS", "-f", "-o", "/dev/null", "-X", "PUT", "-d", patch];
+    let at = ["--unix-socket", socket, "http://agent/config/dynamic"];
+    run("curl", &[&put[..], &at].concat());
+}
 
 /// The page at `url`.
 pub(crate) fn page(url: &str) -> String {

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use crate::endurance::number;
 use crate::lab::{Lab, run};
-use crate::page::{figure, page, total};
+use crate::page::{change, figure, page, total};
 use crate::receiver::{Receiver, Speaks};
 use crate::watch::{Folder, WIRESPAN, Watcher, capture, until};
 
@@ -194,12 +194,7 @@ impl Agent {
     }
 
     fn change(&self, patch: &str) {
-        let put = ["-sS", "-f", "-o", "/dev/null", "-X", "PUT", "-d", patch];
-        let at = ["--unix-socket", &self.socket];
-        run(
-            "curl",
-            &[&put[..], &at, &["http://agent/config/dynamic"]].concat(),
-        );
+        change(&self.socket, patch);
         let status = Command::new(WIRESPAN)
             .args(["status", "--socket", &self.socket])
             .output()
