@@ -6,7 +6,7 @@ use crate::elf::Image;
 use crate::reason::Reason;
 use crate::scan::Family;
 
-/// Longest version that is believed.
+/// Longest version that is believed; nor is any trace longer.
 const LONGEST: usize = 24;
 
 /// The version of a library, as it says itself; else what the versions of its symbols imply.
@@ -17,8 +17,7 @@ pub(crate) fn version(image: &Image<'_>, family: Family) -> Option<String> {
         Family::GnuTls => &[b"GnuTLS "],
         Family::BoringSsl | Family::Go => &[],
     };
-    let constants = image.section(b".rodata").and_then(|it| image.data(it));
-    let said = said.iter().find_map(|word| number_after(constants?, word));
+    let said = said.iter().find_map(|word| number_after(image, word));
     said.or_else(|| implied(image, family))
 }
 
@@ -30,12 +29,17 @@ pub(crate) fn trace(image: &Image<'_>) -> Option<Reason> {
         (b"/rustls-0.", Reason::Unsupported("rustls")),
         (b"GnuTLS internal error", Reason::Stripped(Family::GnuTls)),
     ];
-    let constants = image.section(b".rodata");
-    let constants = constants.and_then(|section| image.data(section));
-    TRACES
-        .into_iter()
-        .find(|(trace, _)| constants.is_some_and(|it| memmem::find(it, trace).is_some()))
-        .map(|(_, reason)| reason)
+    let constants = image.range(image.section(b".rodata")?)?;
+    let mut seen = [false; TRACES.len()];
+    let finders = TRACES.map(|(trace, _)| memmem::Finder::new(trace));
+    image.file().windows(constants, LONGEST, |_, window| {
+        for (finder, seen) in finders.iter().zip(&mut seen) {
+            *seen = *seen || finder.find(window).is_some();
+        }
+        seen[0]
+    });
+    let mut traces = TRACES.into_iter().zip(seen);
+    traces.find_map(|((_, reason), seen)| seen.then_some(reason))
 }
 
 /// The highest of the versions that the library's symbols carry.
@@ -58,12 +62,23 @@ fn implied(image: &Image<'_>, family: Family) -> Option<String> {
     Some(format!("≥ {}", highest.replace('_', ".")))
 }
 
-/// The version behind the first `word` that is followed by one, of three parts.
-fn number_after(constants: &[u8], word: &[u8]) -> Option<String> {
-    memmem::find_iter(constants, word).find_map(|at| {
-        let number = number(constants.get(at..)?.get(word.len()..)?)?;
-        (number.matches('.').count() >= 2).then(|| number.to_owned())
-    })
+/// The version behind the first `word` among the constants that is followed by one, of three parts.
+fn number_after(image: &Image<'_>, word: &[u8]) -> Option<String> {
+    let constants = image.range(image.section(b".rodata")?)?;
+    let (end, finder) = (constants.end, memmem::Finder::new(word));
+    let mut found = None;
+    let again = word.len().saturating_add(LONGEST);
+    image.file().windows(constants, again, |offset, window| {
+        let is_last = offset.checked_add(window.len() as u64) == Some(end);
+        found = finder.find_iter(window).find_map(|at| {
+            let rest = window.get(at..)?.get(word.len()..)?;
+            // What is cut off is whole in the next window.
+            let number = number(rest).filter(|_| is_last || rest.len() >= LONGEST)?;
+            (number.matches('.').count() >= 2).then(|| number.to_owned())
+        });
+        found.is_some()
+    });
+    found
 }
 
 /// Digits, dots and underscores, with a letter behind them (`1.0.2u`).

@@ -4,7 +4,8 @@
 //! used, and nothing is allocated by a number that the file merely claims.
 
 use std::cell::OnceCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 
 use goblin::container::{Container, Ctx, Endian};
 use goblin::elf::header::{EI_DATA, ELFDATA2LSB, EM_AARCH64, EM_X86_64, Header};
@@ -17,9 +18,12 @@ use goblin::elf::sym::{STT_FUNC, Sym, Symtab};
 use goblin::elf::{Elf, ProgramHeader, Reloc, RelocSection, SectionHeader};
 use memchr::{memchr, memmem};
 
+use crate::file::File;
 use crate::reason::Reason;
 use crate::scan::{BuildId, Machine};
 
+/// Bytes of the file's header, of the longer kind.
+const HEADER: u64 = 64;
 /// Headers read of each kind at most. Real files have some ten segments and some fifty sections;
 /// object files made with one section for each function are not what is attached to.
 const MAX_HEADERS: usize = 4_096;
@@ -27,19 +31,24 @@ const MAX_HEADERS: usize = 4_096;
 const MAX_SYMBOLS: usize = 4_000_000;
 /// Longest name that is read to its end; those that are looked for are shorter.
 const MAX_NAME: usize = 256;
+/// Functions that are found by their names, at most.
+const MAX_FUNCTIONS: usize = 1_024;
+/// Bytes by which names are sought: what those that are looked for have at least.
+const BEGINNING: usize = 4;
 /// Relocations looked at, at most.
 const MAX_RELOCATIONS: usize = 1_000_000;
 /// Places of one pointer looked at, at most.
 const MAX_POINTERS: usize = 1_024;
 /// Bytes of the file that may belong to two segments, in all.
 const SHARED: u64 = 1 << 20;
+/// Bytes of notes looked at in one place.
+const NOTES: u64 = 64 << 10;
 /// Notes looked at in one segment at most.
 const MAX_NOTES: usize = 64;
 
-/// An ELF file's headers, with its bytes.
+/// An ELF file's headers, and the file.
 pub(crate) struct Image<'a> {
-    /// The whole file.
-    pub(crate) bytes: &'a [u8],
+    file: &'a File<'a>,
     /// What it was compiled for.
     pub(crate) machine: Machine,
     /// Why there are no sections, if there are none.
@@ -70,6 +79,34 @@ impl Section<'_> {
     }
 }
 
+/// A segment that is loaded, all of it in the file.
+#[derive(Clone, Debug)]
+pub(crate) struct Load {
+    /// Where it is in memory.
+    pub(crate) address: u64,
+    /// Where it is in the file.
+    pub(crate) range: Range<u64>,
+    pub(crate) executable: bool,
+}
+
+impl Load {
+    /// Where in the file what is at an address is; `None` if it is not in this segment.
+    fn offset(&self, address: u64) -> Option<u64> {
+        let offset = self
+            .range
+            .start
+            .checked_add(address.checked_sub(self.address)?)?;
+        self.range.contains(&offset).then_some(offset)
+    }
+
+    /// Where in memory what is at an offset is.
+    pub(crate) fn address_of(&self, offset: u64) -> Option<u64> {
+        offset
+            .checked_sub(self.range.start)?
+            .checked_add(self.address)
+    }
+}
+
 /// A function that the file defines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Symbol<'a> {
@@ -86,11 +123,12 @@ impl<'a> Image<'a> {
     ///
     /// `NotElf`, or `Damaged` where the headers contradict the file. Sections that cannot be read
     /// are no error: a program runs without them.
-    pub(crate) fn parse(bytes: &'a [u8]) -> Result<Self, Reason> {
-        if !bytes.starts_with(b"\x7fELF") {
+    pub(crate) fn parse(file: &'a File<'a>) -> Result<Self, Reason> {
+        let head = file.part(0, file.size().min(HEADER)).unwrap_or_default();
+        if !head.starts_with(b"\x7fELF") {
             return Err(Reason::NotElf);
         }
-        let header = Elf::parse_header(bytes).map_err(|_| Reason::Damaged("ELF header"))?;
+        let header = Elf::parse_header(head).map_err(|_| Reason::Damaged("ELF header"))?;
         let endian = if header.e_ident[EI_DATA] == ELFDATA2LSB {
             Endian::Little
         } else {
@@ -106,10 +144,10 @@ impl<'a> Image<'a> {
             (other, _) => Machine::Other(other),
         };
         let mut image = Self {
-            bytes,
+            file,
             machine,
             without_sections: None,
-            segments: segments(bytes, &header, context)?,
+            segments: segments(file, &header, context)?,
             sections: Vec::new(),
             context,
             pointers: OnceCell::new(),
@@ -124,19 +162,20 @@ impl<'a> Image<'a> {
     }
 
     fn read_sections(&self, header: &Header) -> Vec<Section<'a>> {
-        let Ok(offset) = usize::try_from(header.e_shoff) else {
-            return Vec::new();
-        };
         let count = usize::from(header.e_shnum);
         // Without a count the first header holds it, which goblin reads; none has so many.
-        if offset == 0 || offset >= self.bytes.len() || count == 0 || count > MAX_HEADERS {
+        if header.e_shoff == 0 || count == 0 || count > MAX_HEADERS {
             return Vec::new();
         }
-        let headers =
-            SectionHeader::parse(self.bytes, offset, count, self.context).unwrap_or_default();
+        let size = SectionHeader::size(self.context).saturating_mul(count) as u64;
+        let headers = self.file.part(header.e_shoff, size).and_then(|bytes| {
+            let headers = SectionHeader::parse_from(bytes, 0, count, self.context);
+            headers.ok()
+        });
+        let headers = headers.unwrap_or_default();
         let names = headers
             .get(usize::from(header.e_shstrndx))
-            .and_then(|names| self.file_range(names.sh_offset, names.sh_size))
+            .and_then(|names| self.file.part(names.sh_offset, names.sh_size))
             .unwrap_or_default();
         let section = |header: &SectionHeader| Section {
             name: string_at(names, header.sh_name).unwrap_or_default(),
@@ -150,78 +189,143 @@ impl<'a> Image<'a> {
         headers.iter().map(section).collect()
     }
 
-    fn file_range(&self, offset: u64, size: u64) -> Option<&'a [u8]> {
-        let start = usize::try_from(offset).ok()?;
-        let end = start.checked_add(usize::try_from(size).ok()?)?;
-        self.bytes.get(start..end)
-    }
-
     /// The first section of that name.
     pub(crate) fn section(&self, name: &[u8]) -> Option<Section<'a>> {
         self.sections.iter().find(|s| s.name == name).copied()
     }
 
-    /// The bytes of a section; `None` if it has none in the file, or lies beyond its end.
-    pub(crate) fn data(&self, section: Section<'_>) -> Option<&'a [u8]> {
-        if section.kind == SHT_NOBITS {
-            return None;
-        }
-        self.file_range(section.offset, section.size)
+    /// Where in the file a section is; `None` if it has no bytes there, or lies beyond its end.
+    pub(crate) fn range(&self, section: Section<'_>) -> Option<Range<u64>> {
+        let end = section.offset.checked_add(section.size)?;
+        let is_there = section.kind != SHT_NOBITS && end <= self.file.size();
+        is_there.then_some(section.offset..end)
     }
 
-    /// The loaded segments: address, bytes in the file, and whether they are executable.
-    pub(crate) fn loads(&self) -> impl Iterator<Item = (u64, &'a [u8], bool)> {
+    /// The bytes of a section.
+    pub(crate) fn data(&self, section: Section<'_>) -> Option<&'a [u8]> {
+        let range = self.range(section)?;
+        self.file.part(range.start, section.size)
+    }
+
+    /// The file, for what is searched.
+    pub(crate) fn file(&self) -> &'a File<'a> {
+        self.file
+    }
+
+    /// The loaded segments.
+    pub(crate) fn loads(&self) -> impl Iterator<Item = Load> {
         self.segments
             .iter()
             .filter(|segment| segment.p_type == PT_LOAD)
             .filter_map(|segment| {
-                let bytes = self.file_range(segment.p_offset, segment.p_filesz)?;
-                Some((segment.p_vaddr, bytes, segment.p_flags & PF_X != 0))
+                let end = segment.p_offset.checked_add(segment.p_filesz)?;
+                (end <= self.file.size()).then_some(Load {
+                    address: segment.p_vaddr,
+                    range: segment.p_offset..end,
+                    executable: segment.p_flags & PF_X != 0,
+                })
             })
     }
 
-    /// The code at an address, up to the end of the executable segment.
+    /// Those that are not executable.
+    pub(crate) fn constants(&self) -> impl Iterator<Item = Load> {
+        self.loads().filter(|load| !load.executable)
+    }
+
+    /// The code at an address, up to the end of the executable segment: at least a hundred
+    /// thousand bytes of it.
     pub(crate) fn code_at(&self, address: u64) -> Option<&'a [u8]> {
-        self.loads()
-            .filter(|load| load.2)
-            .find_map(|(start, bytes, _)| {
-                let skip = usize::try_from(address.checked_sub(start)?).ok()?;
-                bytes.get(skip..).filter(|rest| !rest.is_empty())
-            })
+        let mut code = self.loads().filter(|load| load.executable);
+        let (offset, left) = code.find_map(|load| from(&load, address))?;
+        self.file.near(offset, left)
     }
 
     /// Where in the file the code at an address is: what a uprobe is attached to.
     pub(crate) fn file_offset(&self, address: u64) -> Option<u64> {
-        let here = self.code_at(address)?;
-        // Both are slices of the same file.
-        let offset = here
-            .as_ptr()
-            .addr()
-            .checked_sub(self.bytes.as_ptr().addr())?;
-        u64::try_from(offset).ok()
+        let mut code = self.loads().filter(|load| load.executable);
+        code.find_map(|load| load.offset(address))
     }
 
-    /// Functions that the file defines, of the dynamic table first.
-    pub(crate) fn functions(&self) -> impl Iterator<Item = Symbol<'a>> {
-        let tables = [SHT_DYNSYM, SHT_SYMTAB];
-        tables.into_iter().flat_map(|kind| {
-            let defined = |sym: &Sym| sym.st_shndx != 0 && sym.st_type() == STT_FUNC;
-            self.symbols(kind)
-                .filter(move |(sym, _)| defined(sym))
-                .map(|(sym, name)| Symbol {
-                    name,
-                    address: sym.st_value,
-                    size: sym.st_size,
-                })
-        })
+    /// Functions that the file defines by one of these names, of the dynamic table first.
+    ///
+    /// Names are sought before symbols: few files have any of them, and some have a million symbols.
+    pub(crate) fn functions<'n>(&self, names: &[&'n str]) -> Vec<Symbol<'n>> {
+        let tables = [SHT_DYNSYM, SHT_SYMTAB].into_iter();
+        let sections =
+            tables.flat_map(|kind| self.sections.iter().filter(move |it| it.kind == kind));
+        let mut functions = Vec::new();
+        let mut left = MAX_SYMBOLS;
+        // Tables share their strings at most in part; else each would be searched anew.
+        let mut to_search = self.file.size().saturating_add(SHARED);
+        for table in sections {
+            let link = usize::try_from(table.link).ok();
+            let strings = link.and_then(|link| self.sections.get(link));
+            let strings = strings.and_then(|strings| self.range(*strings));
+            let (Some(strings), Some(table)) = (strings, self.range(*table)) else {
+                continue;
+            };
+            let size = strings.end.saturating_sub(strings.start);
+            let Some(rest) = to_search.checked_sub(size) else {
+                break;
+            };
+            to_search = rest;
+            let known = self.names(strings, names);
+            if known.is_empty() {
+                continue;
+            }
+            self.file.windows(table, 0, |_, window| {
+                let size = Sym::size(self.context.container);
+                let count = window.len().checked_div(size).unwrap_or(0).min(left);
+                left = left.saturating_sub(count);
+                let Ok(symbols) = Symtab::parse(window, 0, count, self.context) else {
+                    return true;
+                };
+                let defined = |sym: &Sym| sym.st_shndx != 0 && sym.st_type() == STT_FUNC;
+                functions.extend(symbols.iter().filter(defined).filter_map(|sym| {
+                    Some(Symbol {
+                        name: known.get(&sym.st_name)?.as_bytes(),
+                        address: sym.st_value,
+                        size: sym.st_size,
+                    })
+                }));
+                left == 0 || functions.len() >= MAX_FUNCTIONS
+            });
+        }
+        functions
     }
 
-    /// Every symbol of the tables of one kind, with its name. Names are found by
-    /// [`string_at`]; goblin's own string table would read all of them in advance.
-    fn symbols(&self, kind: u32) -> impl Iterator<Item = (Sym, &'a [u8])> {
+    /// Where in a table of strings some names are; linkers share the ends of strings.
+    fn names<'n>(&self, strings: Range<u64>, names: &[&'n str]) -> HashMap<usize, &'n str> {
+        let by_bytes: HashMap<&[u8], &str> =
+            names.iter().map(|name| (name.as_bytes(), *name)).collect();
+        let beginnings: HashSet<&[u8]> = names
+            .iter()
+            .filter_map(|name| name.as_bytes().get(..BEGINNING))
+            .collect();
+        let finders: Vec<_> = beginnings.into_iter().map(memmem::Finder::new).collect();
+        let mut known = HashMap::new();
+        self.file
+            .windows(strings.clone(), MAX_NAME, |offset, window| {
+                for at in finders.iter().flat_map(|finder| finder.find_iter(window)) {
+                    let name = string_at(window, at).and_then(|name| by_bytes.get(name));
+                    let place = offset.checked_add(at as u64);
+                    let place = place.and_then(|place| place.checked_sub(strings.start));
+                    if let (Some(name), Some(place)) = (name, place)
+                        && let Ok(place) = usize::try_from(place)
+                    {
+                        known.insert(place, *name);
+                    }
+                }
+                known.len() >= MAX_FUNCTIONS
+            });
+        known
+    }
+
+    /// The names of imported functions, by number.
+    fn imported(&self) -> impl Iterator<Item = &'a [u8]> {
         self.sections
             .iter()
-            .filter(move |section| section.kind == kind)
+            .filter(|section| section.kind == SHT_DYNSYM)
             .filter_map(|section| {
                 let table = self.data(*section)?;
                 let names = self.sections.get(usize::try_from(section.link).ok()?)?;
@@ -232,12 +336,12 @@ impl<'a> Image<'a> {
             })
             .flat_map(|(table, names)| (&table).into_iter().map(move |sym| (sym, names)))
             .take(MAX_SYMBOLS)
-            .map(|(sym, names)| (sym, string_at(names, sym.st_name).unwrap_or_default()))
+            .map(|(sym, names)| string_at(names, sym.st_name).unwrap_or_default())
     }
 
     /// Slots of the global offset table, and the imported function that each will hold.
     pub(crate) fn imports(&self) -> HashMap<u64, &'a [u8]> {
-        let symbols: Vec<&[u8]> = self.symbols(SHT_DYNSYM).map(|(_, name)| name).collect();
+        let symbols: Vec<&[u8]> = self.imported().collect();
         self.relocations()
             .filter(|entry| matches!(entry.r_type, R_X86_64_JUMP_SLOT | R_X86_64_GLOB_DAT))
             .filter_map(|entry| Some((entry.r_offset, *symbols.get(entry.r_sym)?)))
@@ -256,12 +360,16 @@ impl<'a> Image<'a> {
             .take(MAX_RELOCATIONS)
     }
 
-    /// What the file has at an address, up to the end of the segment.
+    /// What the file has at an address, as of code.
     pub(crate) fn at(&self, address: u64) -> Option<&'a [u8]> {
-        self.loads().find_map(|(start, bytes, _)| {
-            let skip = usize::try_from(address.checked_sub(start)?).ok()?;
-            bytes.get(skip..).filter(|rest| !rest.is_empty())
-        })
+        let (offset, left) = self.loads().find_map(|load| from(&load, address))?;
+        self.file.near(offset, left)
+    }
+
+    /// So many bytes at an address, all in one segment.
+    pub(crate) fn bytes_at<const N: usize>(&self, address: u64) -> Option<[u8; N]> {
+        let (offset, left) = self.loads().find_map(|load| from(&load, address))?;
+        (left >= N as u64).then(|| self.file.bytes_at(offset))?
     }
 
     fn pointers(&self) -> &HashMap<u64, u64> {
@@ -280,9 +388,8 @@ impl<'a> Image<'a> {
     pub(crate) fn pointer_at(&self, address: u64) -> Option<u64> {
         let relocated = self.pointers().get(&address).copied();
         relocated.or_else(|| {
-            self.at(address)?
-                .first_chunk()
-                .map(|it| u64::from_le_bytes(*it))
+            let pointer = self.bytes_at(address);
+            pointer.map(u64::from_le_bytes)
         })
     }
 
@@ -293,16 +400,13 @@ impl<'a> Image<'a> {
         let relocated = relocated
             .filter(|(_, to)| **to == address)
             .map(|(at, _)| *at);
-        let written = self
-            .loads()
-            .filter(|(_, _, executable)| !executable)
-            .flat_map(|(start, bytes, _)| {
-                let places = memmem::find_iter(bytes, &wanted).take(MAX_POINTERS);
-                let places = places.filter_map(|at| u64::try_from(at).ok()?.checked_add(start));
-                places
-                    .filter(|at| at.is_multiple_of(8))
-                    .collect::<Vec<u64>>()
-            });
+        let written = self.constants().flat_map(|load| {
+            let places = self.file.places(load.range.clone(), &wanted, MAX_POINTERS);
+            let places = places.into_iter().filter_map(|at| load.address_of(at));
+            places
+                .filter(|at| at.is_multiple_of(8))
+                .collect::<Vec<u64>>()
+        });
         written.chain(relocated).take(MAX_POINTERS).collect()
     }
 
@@ -313,12 +417,15 @@ impl<'a> Image<'a> {
             .segments
             .iter()
             .filter(|segment| segment.p_type == PT_NOTE)
-            .filter_map(|segment| self.file_range(segment.p_offset, segment.p_filesz));
+            .filter_map(|segment| {
+                let size = segment.p_filesz.min(NOTES);
+                self.file.part(segment.p_offset, size)
+            });
         let in_sections = self
             .sections
             .iter()
             .filter(|section| section.kind == SHT_NOTE)
-            .filter_map(|section| self.data(*section));
+            .filter_map(|section| self.file.part(section.offset, section.size.min(NOTES)));
         in_segments
             .chain(in_sections)
             .flat_map(|bytes| notes(bytes, self.context.le))
@@ -327,20 +434,27 @@ impl<'a> Image<'a> {
     }
 }
 
-fn segments(bytes: &[u8], header: &Header, context: Ctx) -> Result<Vec<ProgramHeader>, Reason> {
+/// Where in the file what is at an address of a segment is, and how much of the segment is left there.
+fn from(load: &Load, address: u64) -> Option<(u64, u64)> {
+    let offset = load.offset(address)?;
+    Some((offset, load.range.end.checked_sub(offset)?))
+}
+
+fn segments(file: &File<'_>, header: &Header, context: Ctx) -> Result<Vec<ProgramHeader>, Reason> {
     let damaged = Reason::Damaged("program headers");
     let count = usize::from(header.e_phnum);
     if count > MAX_HEADERS {
         return Err(damaged);
     }
-    let Ok(offset) = usize::try_from(header.e_phoff) else {
-        return Err(damaged);
-    };
-    let mut segments = ProgramHeader::parse(bytes, offset, count, context).map_err(|_| damaged)?;
+    let size = ProgramHeader::size(context).saturating_mul(count) as u64;
+    let offset = if count == 0 { 0 } else { header.e_phoff };
+    let segments = file.part(offset, size).and_then(|bytes| {
+        let segments = ProgramHeader::parse(bytes, 0, count, context);
+        segments.ok()
+    });
+    let mut segments = segments.ok_or(damaged)?;
     // Loaded segments share a page of the file at most; else each would be searched anew.
-    let mut left = u64::try_from(bytes.len())
-        .unwrap_or(u64::MAX)
-        .saturating_add(SHARED);
+    let mut left = file.size().saturating_add(SHARED);
     segments.retain(|segment| {
         let rest = left.checked_sub(segment.p_filesz);
         left = rest.unwrap_or(left);

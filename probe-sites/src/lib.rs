@@ -1,7 +1,8 @@
 //! From the bytes of an ELF file to where uprobes go to see TLS cleartext, and why not where none can go.
 //!
-//! It reads no file, attaches nothing, and knows no process: bytes in, data out. Files may be
-//! damaged or hostile: whatever they claim is checked against what is there, and bounded.
+//! It opens no file, attaches nothing, and knows no process: bytes in ([`Source`]), data out. Files may
+//! be damaged or hostile: whatever they claim is checked against what is there, and bounded. They may
+//! be large: what is not looked at is not read.
 //!
 //! A uprobe's cost depends on the instruction under it: the kernel emulates some, and steps over
 //! the others with a debug exception. So a [`Site`] is sought on one of the former, where the
@@ -25,12 +26,14 @@ mod display;
 mod elf;
 mod entry;
 mod exits;
+mod file;
 mod go;
 mod libraries;
 mod reason;
 mod scan;
 mod stripped;
 
+pub use file::Source;
 pub use go::GoOffsets;
 pub use reason::Reason;
 pub use scan::{
@@ -39,10 +42,18 @@ pub use scan::{
 };
 
 use elf::Image;
+use file::File;
 
 /// Finds the TLS libraries in a file, and where probes go.
 #[must_use]
 pub fn scan(file: &[u8]) -> Scan {
+    scan_from(&file)
+}
+
+/// The same of a file that is somewhere else, of which only what is looked at is read.
+#[must_use]
+pub fn scan_from(source: &dyn Source) -> Scan {
+    let file = &File::new(source);
     let mut scan = Scan::default();
     let image = match Image::parse(file) {
         Ok(image) => image,
@@ -59,6 +70,9 @@ pub fn scan(file: &[u8]) -> Scan {
         let reason = image.without_sections.clone();
         let reason = reason.or_else(|| content::trace(&image));
         scan.reasons.push(reason.unwrap_or(Reason::NoTls));
+    }
+    if file.is_too_much() {
+        scan.reasons.push(Reason::TooMany("bytes to look at"));
     }
     scan
 }

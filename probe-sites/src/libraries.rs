@@ -102,21 +102,25 @@ pub(crate) fn scan(image: &Image<'_>, scan: &mut Scan) {
 
 /// Functions that may be probed, and what tells whose they are.
 #[derive(Default)]
-struct Candidates<'a> {
+struct Candidates {
     /// By address: several names of one place are one function.
-    functions: BTreeMap<u64, (&'static str, Role, Symbol<'a>)>,
+    functions: BTreeMap<u64, (&'static str, Role, Symbol<'static>)>,
     marks: HashSet<Family>,
 }
 
-impl<'a> Candidates<'a> {
-    fn by_symbol(image: &Image<'a>, reasons: &mut Vec<Reason>) -> Self {
+impl Candidates {
+    fn by_symbol(image: &Image<'_>, reasons: &mut Vec<Reason>) -> Self {
         let table: HashMap<&[u8], (&'static str, Role)> = SSL
             .iter()
             .chain(GNUTLS)
             .map(|(name, role)| (name.as_bytes(), (*name, *role)))
             .collect();
+        let names = SSL.iter().chain(GNUTLS).map(|(name, _)| *name);
+        let others = OTHERS.iter().map(|(name, _)| *name);
+        let marks = MARKS.iter().map(|(name, _)| *name);
+        let names: Vec<&str> = names.chain(others).chain(marks).collect();
         let mut candidates = Self::default();
-        for symbol in image.functions() {
+        for symbol in image.functions(&names) {
             let other = of_name(&OTHERS, symbol.name).map(Reason::Unsupported);
             reasons.extend(other.filter(|other| !reasons.contains(other)));
             candidates.marks.extend(of_name(&MARKS, symbol.name));

@@ -9,14 +9,15 @@ use std::iter;
 use std::ops::Range;
 
 use iced_x86::{Code, Decoder, DecoderOptions, Instruction, OpKind, Register};
-use memchr::memmem;
 
 use crate::content;
-use crate::elf::{Image, Symbol};
+use crate::elf::{Image, Load, Symbol};
 use crate::scan::{Family, Role};
 
 /// Strings looked for at most; a name is in a file a few times.
 const MAX_STRINGS: usize = 8;
+/// Longest path of a source file.
+const LONGEST_PATH: u64 = 4_096;
 /// Largest function looked into.
 const MAX_FUNCTION: u64 = 64 * 1024;
 
@@ -181,9 +182,10 @@ fn only<T>(mut items: impl Iterator<Item = T>) -> Option<T> {
 fn strings(image: &Image<'_>, end: &[u8]) -> Vec<u64> {
     let bytes = [end, b"\0"].concat();
     constants(image, &bytes)
-        .filter_map(|(address, before)| {
+        .filter_map(|(load, place)| {
+            let before = image.file().end_of(load.range.start..place, LONGEST_PATH)?;
             let length = before.iter().rev().take_while(|byte| **byte != 0).count();
-            address.checked_sub(u64::try_from(length).ok()?)
+            load.address_of(place)?.checked_sub(length as u64)
         })
         .take(MAX_STRINGS)
         .collect()
@@ -194,21 +196,16 @@ fn exact_strings(image: &Image<'_>, text: &[u8]) -> Vec<u64> {
     let bytes = [text, b"\0"].concat();
     let places = constants(image, &bytes);
     places
-        .map(|(address, _)| address)
+        .filter_map(|(load, place)| load.address_of(place))
         .take(MAX_STRINGS)
         .collect()
 }
 
-/// Where the constants have some bytes, and what is before them.
-fn constants<'a>(image: &'a Image<'_>, bytes: &'a [u8]) -> impl Iterator<Item = (u64, &'a [u8])> {
-    let data = image.loads().filter(|(_, _, executable)| !executable);
-    data.flat_map(move |(start, data, _)| {
-        let places = memmem::find_iter(data, bytes).take(MAX_STRINGS);
-        let places = places.collect::<Vec<usize>>();
-        places.into_iter().filter_map(move |at| {
-            let address = start.checked_add(u64::try_from(at).ok()?)?;
-            Some((address, data.get(..at)?))
-        })
+/// Where in the file the constants have some bytes, and in which segment.
+fn constants(image: &Image<'_>, bytes: &[u8]) -> impl Iterator<Item = (Load, u64)> {
+    image.constants().flat_map(|load| {
+        let places = image.file().places(load.range.clone(), bytes, MAX_STRINGS);
+        places.into_iter().map(move |place| (load.clone(), place))
     })
 }
 
@@ -216,20 +213,26 @@ fn constants<'a>(image: &'a Image<'_>, bytes: &'a [u8]) -> impl Iterator<Item = 
 /// end of these bytes, as every call and `lea` does, or absolute. Some are none, by chance.
 fn references(image: &Image<'_>, targets: &[u64]) -> Vec<(u64, u64)> {
     let mut found = Vec::new();
-    for (start, code, _) in image.loads().filter(|(_, _, executable)| *executable) {
-        let places = iter::successors(Some(start), |place: &u64| place.checked_add(1));
-        for (place, bytes) in places.zip(code.windows(4)) {
-            let Some(word) = bytes.first_chunk().map(|word| i32::from_le_bytes(*word)) else {
-                continue;
+    for load in image.loads().filter(|load| load.executable) {
+        image.file().windows(load.range.clone(), 3, |offset, code| {
+            let Some(start) = load.address_of(offset) else {
+                return true;
             };
-            let end = place.wrapping_add(4);
-            let relative = end.wrapping_add_signed(word.into());
-            let absolute = u64::from(word.cast_unsigned());
-            let target = targets
-                .iter()
-                .find(|it| **it == relative || **it == absolute);
-            found.extend(target.map(|target| (place, *target)));
-        }
+            let places = iter::successors(Some(start), |place: &u64| place.checked_add(1));
+            for (place, bytes) in places.zip(code.windows(4)) {
+                let Some(word) = bytes.first_chunk().map(|word| i32::from_le_bytes(*word)) else {
+                    continue;
+                };
+                let end = place.wrapping_add(4);
+                let relative = end.wrapping_add_signed(word.into());
+                let absolute = u64::from(word.cast_unsigned());
+                let target = targets
+                    .iter()
+                    .find(|it| **it == relative || **it == absolute);
+                found.extend(target.map(|target| (place, *target)));
+            }
+            false
+        });
     }
     found
 }
@@ -357,8 +360,8 @@ impl<'a> Unwound<'a> {
         }
         let (start, description) = self.entry(low.checked_sub(1)?)?;
         // Length, offset of the common part, beginning, length of the code: 4 bytes each.
-        let size = self.image.at(description)?.get(12..)?.first_chunk()?;
-        let end = start.checked_add(u32::from_le_bytes(*size).into())?;
+        let size = self.image.bytes_at(description.checked_add(12)?)?;
+        let end = start.checked_add(u32::from_le_bytes(size).into())?;
         (start..end).contains(&address).then_some(start..end)
     }
 }

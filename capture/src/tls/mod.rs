@@ -10,6 +10,7 @@
 
 mod attach;
 mod maps;
+mod on_disk;
 mod scanner;
 pub(crate) mod survey;
 

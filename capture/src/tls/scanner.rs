@@ -2,15 +2,15 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::File;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use wirespan_probe_sites::{Scan, scan};
+use wirespan_probe_sites::{Scan, scan_from};
 
 use super::maps::{self, FileId, Stamp};
+use super::on_disk::OnDisk;
 use crate::memory;
 
 /// When to look at a process after it has run a program or mapped code: once when the mapping is
@@ -262,13 +262,11 @@ impl Work {
         {
             return;
         }
-        let Ok(mut file) = open() else { return };
-        self.has_read = true;
-        let mut bytes = Vec::new();
-        if file.read_to_end(&mut bytes).is_err() {
+        let Ok(file) = open().and_then(OnDisk::new) else {
             return;
-        }
-        let scan = scan(&bytes);
+        };
+        self.has_read = true;
+        let scan = scan_from(&file);
         if self.known.len() >= MOST_FILES {
             self.known.clear();
         }
@@ -281,7 +279,7 @@ impl Work {
         let _ = self.tell.send(News::File {
             id,
             path,
-            file,
+            file: file.into(),
             scan,
         });
     }

@@ -1,12 +1,12 @@
 //! What can be seen of processes' TLS, without probing anything: for people who ask why.
 
 use std::collections::HashMap;
-use std::io::Read as _;
 use std::path::PathBuf;
 
-use wirespan_probe_sites::{Library, Reason, scan};
+use wirespan_probe_sites::{Library, Reason, scan_from};
 
 use super::maps::{self, FileId};
+use super::on_disk::OnDisk;
 
 /// A file of which processes have mapped code, and the TLS in it.
 #[derive(Clone, Debug)]
@@ -30,9 +30,8 @@ pub fn survey(processes: &[u32]) -> Vec<Surveyed> {
     for tgid in processes.iter().filter(|tgid| **tgid != std::process::id()) {
         for mapping in maps::mappings(*tgid) {
             let known = files.entry(mapping.file.clone()).or_insert_with(|| {
-                let mut bytes = Vec::new();
-                mapping.open(*tgid).ok()?.read_to_end(&mut bytes).ok()?;
-                let scan = scan(&bytes);
+                let file = OnDisk::new(mapping.open(*tgid).ok()?).ok()?;
+                let scan = scan_from(&file);
                 let tells = |reason: &Reason| !matches!(reason, Reason::NoTls | Reason::NotElf);
                 let reasons: Vec<_> = scan.reasons.into_iter().filter(tells).collect();
                 (!scan.found.is_empty() || !reasons.is_empty()).then(|| Surveyed {

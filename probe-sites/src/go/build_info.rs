@@ -9,7 +9,7 @@ const MAGIC: &[u8] = b"\xff Go buildinf:";
 /// The header's length; inline strings follow it.
 const HEADER: usize = 32;
 /// How far into a data segment it is looked for where no section says.
-const SEARCHED: usize = 64 * 1024;
+const SEARCHED: u64 = 64 * 1024;
 /// Longest version that is believed: `go1.27-20260101-RC00 cl/123 +hash X:experiment`.
 const LONGEST: usize = 256;
 
@@ -20,10 +20,10 @@ const LONGEST: usize = 256;
 pub(crate) fn version(image: &Image<'_>) -> Option<String> {
     let info = match image.section(b".go.buildinfo") {
         Some(section) => image.data(section)?,
-        None => image.loads().find_map(|(_, bytes, executable)| {
-            let bytes = bytes.get(..SEARCHED).unwrap_or(bytes);
-            let at = memmem::find(bytes, MAGIC).filter(|_| !executable)?;
-            bytes.get(at..)
+        None => image.constants().find_map(|load| {
+            let size = load.range.end.checked_sub(load.range.start)?;
+            let bytes = image.file().part(load.range.start, size.min(SEARCHED))?;
+            bytes.get(memmem::find(bytes, MAGIC)?..)
         })?,
     };
     if !info.starts_with(MAGIC) {

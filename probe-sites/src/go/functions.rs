@@ -9,12 +9,14 @@
 
 use std::collections::HashMap;
 
-use memchr::memmem;
-
 use crate::elf::{Image, Symbol, string_at};
 
 /// Functions looked at, at most; the largest programs have some 300,000.
 const MAX_FUNCTIONS: usize = 4_000_000;
+/// Places looked at where no section says which is the table.
+const MAX_PLACES: usize = 1_024;
+/// Bytes that say what a table has.
+const HEAD: usize = 8 + 8 * 8;
 /// Little-endian magic of Go 1.20 and later, and of 1.18 and 1.19.
 const MAGICS: [[u8; 4]; 2] = [[0xf1, 0xff, 0xff, 0xff], [0xf0, 0xff, 0xff, 0xff]];
 /// What follows the magic on x86-64: padding, quantum of 1, pointers of 8 bytes.
@@ -30,6 +32,39 @@ pub(crate) struct Table<'a> {
     /// Entries, then what they point to.
     functions: &'a [u8],
     count: usize,
+}
+
+/// The beginning of a table.
+struct Head {
+    text_start: u64,
+    names: u64,
+    functions: u64,
+    count: usize,
+}
+
+impl Head {
+    /// Of a table in so many bytes, all of which may not be at hand.
+    fn parse(bytes: &[u8], size: u64) -> Option<Self> {
+        let known = MAGICS.iter().any(|magic| bytes.starts_with(magic));
+        if !known || !bytes.get(4..)?.starts_with(&X86_64) {
+            return None;
+        }
+        let word = |nth: usize| {
+            let at = nth.checked_mul(8)?.checked_add(8)?;
+            let word = bytes.get(at..)?.first_chunk()?;
+            Some(u64::from_le_bytes(*word))
+        };
+        let head = Self {
+            count: usize::try_from(word(0)?).ok()?,
+            text_start: word(2)?,
+            names: word(3)?,
+            functions: word(7)?,
+        };
+        // The table must at least hold what it says that it holds.
+        let entries = (head.count as u64).checked_mul(8)?.checked_add(4)?;
+        let holds = head.functions.checked_add(entries)? <= size && head.names <= size;
+        (holds && head.count <= MAX_FUNCTIONS).then_some(head)
+    }
 }
 
 /// A function of the table, relative to where the text begins.
@@ -60,13 +95,15 @@ impl<'a> Table<'a> {
             Self::parse(section.address, image.data(section)?)
         });
         by_name.or_else(|| {
-            let loads = image.loads().filter(|(_, _, executable)| !executable);
-            loads.into_iter().find_map(|(address, bytes, _)| {
+            image.constants().find_map(|load| {
                 MAGICS.iter().find_map(|magic| {
                     let magic = [*magic, X86_64].concat();
-                    memmem::find_iter(bytes, &magic).find_map(|at| {
-                        let address = address.checked_add(u64::try_from(at).ok()?)?;
-                        Self::parse(address, bytes.get(at..)?)
+                    let places = image.file().places(load.range.clone(), &magic, MAX_PLACES);
+                    places.into_iter().find_map(|at| {
+                        let left = load.range.end.checked_sub(at)?;
+                        // What is none is not worth being held.
+                        Head::parse(&image.file().bytes_at::<HEAD>(at)?, left)?;
+                        Self::parse(load.address_of(at)?, image.file().part(at, left)?)
                     })
                 })
             })
@@ -74,27 +111,15 @@ impl<'a> Table<'a> {
     }
 
     fn parse(address: u64, bytes: &'a [u8]) -> Option<Self> {
-        let known = MAGICS.iter().any(|magic| bytes.starts_with(magic));
-        if !known || !bytes.get(4..)?.starts_with(&X86_64) {
-            return None;
-        }
-        let word = |nth: usize| {
-            let at = nth.checked_mul(8)?.checked_add(8)?;
-            let word = bytes.get(at..)?.first_chunk()?;
-            Some(u64::from_le_bytes(*word))
-        };
-        let part = |nth: usize| bytes.get(usize::try_from(word(nth)?).ok()?..);
-        let count = usize::try_from(word(0)?).ok()?;
-        let table = Self {
+        let head = Head::parse(bytes, bytes.len() as u64)?;
+        let part = |at: u64| bytes.get(usize::try_from(at).ok()?..);
+        Some(Self {
             address,
-            text_start: word(2)?,
-            names: part(3)?,
-            functions: part(7)?,
-            count,
-        };
-        // The table must at least hold what it says that it holds.
-        let entries = table.count.checked_mul(8)?.checked_add(4)?;
-        (table.count <= MAX_FUNCTIONS && entries <= table.functions.len()).then_some(table)
+            text_start: head.text_start,
+            names: part(head.names)?,
+            functions: part(head.functions)?,
+            count: head.count,
+        })
     }
 
     /// The functions of these names, in their order. Where assembly code calls one, there are two

@@ -79,6 +79,7 @@ fn minor(version: &str) -> Option<u16> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::file::File;
     use crate::go::build_info;
 
     /// Over a folder of programs, some of them with debugging information; how to make them is in
@@ -95,15 +96,15 @@ mod tests {
             let Ok(file) = std::fs::read(&path) else {
                 continue;
             };
+            let bytes = &file[..];
+            let file = File::new(&bytes);
             let Ok(image) = Image::parse(&file) else {
                 continue;
             };
             let version = build_info::version(&image).unwrap();
-            let scan = crate::scan(&file);
+            let scan = crate::scan(bytes);
             for function in scan.found.iter().flat_map(|library| &library.functions) {
-                let mut symbols = image.functions();
-                let by_name = symbols.find(|symbol| symbol.name == function.name.as_bytes());
-                if let Some(symbol) = by_name {
+                if let Some(symbol) = image.functions(&[&function.name]).first() {
                     assert_eq!(
                         symbol.address, function.start.address,
                         "{version} {function}"

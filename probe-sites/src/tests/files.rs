@@ -9,6 +9,7 @@ use super::fixture::{CODE, Fixture};
 use super::go_programs::go_program;
 use super::stripped_files;
 use crate::elf::Image;
+use crate::file::File;
 use crate::scan::{Exits, Family, Machine};
 use crate::{Reason, fuzz_scan, scan};
 
@@ -159,6 +160,8 @@ fn segments_that_claim_the_same_bytes_over_and_over_are_not_searched_each() {
         file[header + 8..header + 16].copy_from_slice(&0_u64.to_le_bytes());
         file[header + 32..header + 40].copy_from_slice(&size.to_le_bytes());
     }
+    let file = &file[..];
+    let file = File::new(&file);
     assert_eq!(Image::parse(&file).unwrap().loads().count(), 1);
 }
 
