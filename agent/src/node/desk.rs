@@ -88,13 +88,9 @@ impl Desk {
     }
 
     fn record(&self, request: &Request) -> Answer {
-        let wanted = match &request.body[..] {
-            [] => Ok(Wanted::default()),
-            body => serde_json::from_slice(body),
-        };
-        let wanted = match wanted {
+        let wanted = match Wanted::read(&request.body) {
             Ok(wanted) => wanted,
-            Err(wrong) => return error(400, &wrong.to_string()),
+            Err(wrong) => return error(400, &wrong),
         };
         if wanted.keep {
             return self.keep(wanted, &request.who);

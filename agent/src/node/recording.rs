@@ -14,6 +14,9 @@ use crate::units;
 /// Bytes that may wait for whoever reads it: a burst, not a reader who is too slow.
 const WAITING: usize = 16 << 20;
 
+/// Seconds that a recording may take.
+const LONGEST: f64 = 3600.0;
+
 /// What was asked for, as the body of `POST /record` has it.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -37,15 +40,32 @@ impl Default for Wanted {
 }
 
 impl Wanted {
+    /// Reads the body of a request; why it cannot be done.
+    pub(super) fn read(body: &[u8]) -> Result<Self, String> {
+        let wanted: Self = match body {
+            [] => Self::default(),
+            body => serde_json::from_slice(body).map_err(|wrong| wrong.to_string())?,
+        };
+        if !(wanted.seconds > 0.0 && wanted.seconds <= LONGEST) {
+            let seconds = wanted.seconds;
+            return Err(format!(
+                "seconds is {seconds}: it has to be more than 0 and at most {LONGEST}"
+            ));
+        }
+        if wanted.bytes == 0 {
+            return Err("bytes is 0: it has to be more".into());
+        }
+        Ok(wanted)
+    }
+
     /// For the log.
     pub(super) fn words(self) -> String {
         let time = units::Duration(self.time().as_nanos() as u64);
         format!("for {time}, at most {} bytes", self.bytes)
     }
 
-    /// At most an hour.
     pub(super) fn time(self) -> Duration {
-        Duration::from_secs_f64(self.seconds.clamp(0.0, 3600.0))
+        Duration::from_secs_f64(self.seconds)
     }
 }
 
@@ -133,15 +153,23 @@ mod tests {
 
     #[test]
     fn what_is_wanted_has_defaults_and_bounds() {
-        let wanted: Wanted = serde_json::from_str("{\"seconds\": 0.5}").expect("correct");
-        assert_eq!(wanted.words(), "for 500ms, at most 67108864 bytes");
-        let long = Wanted {
-            seconds: 1e300,
-            ..wanted
-        };
-        assert_eq!(long.time(), Duration::from_secs(3600));
-        assert!(serde_json::from_str::<Wanted>("{\"second\": 1}").is_err());
-        let path = "{\"keep\": \"../elsewhere\"}";
-        assert!(serde_json::from_str::<Wanted>(path).is_err());
+        let read = |body: &str| Wanted::read(body.as_bytes());
+        let some = read("{\"seconds\": 0.5}").expect("correct");
+        assert_eq!(some.words(), "for 500ms, at most 67108864 bytes");
+        let default = read("").expect("correct");
+        assert_eq!(default.words(), "for 10s, at most 67108864 bytes");
+        let refused = [
+            ("{\"seconds\": 0}", "seconds is 0: it has to be more than 0"),
+            ("{\"seconds\": -1}", "seconds is -1: "),
+            ("{\"seconds\": 3600.5}", "at most 3600"),
+            ("{\"bytes\": 0}", "bytes is 0"),
+            ("{\"second\": 1}", "unknown field `second`"),
+            ("{\"keep\": \"../elsewhere\"}", "invalid type"),
+            ("{", "EOF"),
+        ];
+        for (body, why) in refused {
+            let said = read(body).expect_err(body);
+            assert!(said.contains(why), "{body}: {said}");
+        }
     }
 }
