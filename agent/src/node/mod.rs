@@ -60,6 +60,9 @@ use watch::{Seen, Watch};
 
 /// How often the program looks at itself, and at series that nothing was counted in.
 const LOOK: Duration = Duration::from_secs(1);
+/// How often memory that is free is given back to the kernel: what one burst needed is not needed
+/// for ever.
+const RETURN: Duration = Duration::from_secs(60);
 
 /// Runs `agent`; `matches` are those of its command line.
 pub(crate) fn run(
@@ -335,6 +338,7 @@ impl Agent {
         let limit = args.duration.map(|limit| Duration::from_nanos(limit.0));
         let until = limit.map(|limit| Instant::now() + limit);
         let mut next_look = Instant::now();
+        let mut next_return = Instant::now() + RETURN;
         let mut looked = (Own::read(), Instant::now());
         let mut systemd = Notify::of_environment();
         systemd.ready();
@@ -369,6 +373,10 @@ impl Agent {
                     level: self.governor.level(),
                     records: self.recorder.written(),
                 });
+            }
+            if Instant::now() >= next_return {
+                next_return = Instant::now() + RETURN;
+                wirespan_capture::give_back();
             }
         }
         self.log.info("stopping");
