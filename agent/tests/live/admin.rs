@@ -49,7 +49,6 @@ impl Asked {
         fs::write(&file, text).expect("written");
         let path = file.to_str().expect("UTF-8");
         let watcher = Watcher::start(&["agent", "-c", path]);
-        let watcher = watcher.unwrap_or_else(|(status, said)| panic!("{status}: {said:?}"));
         let page = watcher.hear("wirespan: metrics at ");
         let tcp = watcher.hear("wirespan: asked at ");
         let asked = Self {

@@ -237,7 +237,6 @@ fn no_secret_of_a_real_client_is_in_any_output() {
 
     for format in ["jsonl", "table", "otlp-json"] {
         let watcher = Watcher::start(&[&["tail", "-o", format], &observe[..]].concat());
-        let watcher = watcher.unwrap_or_else(|(status, said)| panic!("{status}: {said:?}"));
         sayings.run();
         let (output, said) = watcher.end_with_output();
         let lines = output.split(|byte| *byte == b'\n').count();
@@ -250,7 +249,6 @@ fn no_secret_of_a_real_client_is_in_any_output() {
     let (literals, others): (Vec<_>, Vec<_>) = sayings.talk.slots.iter().partition(literals);
     let watcher =
         Watcher::start(&[&["tail", "-o", "jsonl", "--redact", "off"], &observe[..]].concat());
-    let watcher = watcher.unwrap_or_else(|(status, said)| panic!("{status}: {said:?}"));
     sayings.run();
     let (output, _) = watcher.end_with_output();
     assert_eq!(
@@ -292,7 +290,6 @@ fn no_secret_of_a_real_client_is_in_metrics_and_spans() {
         ("WIRESPAN_LISTEN", "127.0.0.1:0"),
     ];
     let watcher = Watcher::start_with(&arguments, &variables);
-    let watcher = watcher.unwrap_or_else(|(status, said)| panic!("{status}: {said:?}"));
     let page = watcher.hear("wirespan: metrics at ");
     sayings.run();
     receiver.wait_for("spans", |received| received.spans() > 80);
@@ -365,7 +362,6 @@ fn whoever_asks_hears_no_secret() {
             ("OTEL_EXPORTER_OTLP_HEADERS", &format!("api-key={variable}")),
         ],
     );
-    let watcher = watcher.unwrap_or_else(|(status, said)| panic!("{status}: {said:?}"));
     watcher.hear("wirespan: metrics at ");
     let url = |path: &str| format!("http://agent{path}");
     let flows = Command::new("curl")

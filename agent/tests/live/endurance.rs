@@ -158,8 +158,7 @@ fn a_noisy_process_leaves_room_for_others() {
         return;
     };
     let (http, redis) = (lab.told("nginx"), lab.told("redis"));
-    let started = Watcher::start(&["tail", "-o", "jsonl", "--no-tls", "--buffer", "4"]);
-    let watcher = started.unwrap_or_else(|(status, said)| panic!("{status}: {said:?}"));
+    let watcher = Watcher::start(&["tail", "-o", "jsonl", "--no-tls", "--buffer", "4"]);
     signal("STOP", watcher.pid());
     run(
         "redis-benchmark",

@@ -116,7 +116,6 @@ impl Governed {
             ("WIRESPAN_SOCKET", &socket),
         ];
         let watcher = Watcher::start_with(&arguments, &variables);
-        let watcher = watcher.unwrap_or_else(|(status, said)| panic!("{status}: {said:?}"));
         let page = watcher.hear("wirespan: metrics at ");
         Self {
             watcher,

@@ -74,7 +74,6 @@ fn requests_carry_pod_namespace_and_workload_as_soon_as_they_are_known() {
         ("WIRESPAN_KUBERNETES_TOKEN_FILE", token.as_str()),
     ];
     let watcher = Watcher::start_with(&[&arguments[..], &asked].concat(), &variables);
-    let watcher = watcher.unwrap_or_else(|(status, said)| panic!("{status}: {said:?}"));
     let ask = |path: &str| {
         let url = format!("http://127.0.0.1:{port}/{path}");
         run("curl", &["-sS", "-o", "/dev/null", &url]);

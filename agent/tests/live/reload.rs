@@ -41,7 +41,6 @@ impl Configured {
         let arguments = ["agent", "-c", path, "--buffer", "256"];
         let arguments = [&arguments[..], options].concat();
         let watcher = Watcher::start_with(&arguments, &[("WIRESPAN_LISTEN", "127.0.0.1:0")]);
-        let watcher = watcher.unwrap_or_else(|(status, said)| panic!("{status}: {said:?}"));
         let page = watcher.hear("wirespan: metrics at ");
         Self {
             watcher,

@@ -7,7 +7,6 @@ use std::env;
 use std::fs;
 use std::io::Write as _;
 use std::mem;
-use std::path::Path;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -20,7 +19,8 @@ use crate::watch::{Folder, WIRESPAN, Watcher, capture, until};
 
 /// Seconds where nobody asks for more.
 const SHORT: u64 = 5;
-/// Rounds without wirespan, for comparison.
+/// Rounds between two measurements of latency, and measurements without wirespan, for comparison.
+const PACED: usize = 100;
 const BEFORE: usize = 5;
 
 /// Rounds between two changes of the configuration.
@@ -41,6 +41,10 @@ const HTTP: u64 = 400;
 const HTTPS: u64 = 200;
 const GETS: u64 = 1_000;
 const SELECTS: u64 = 200;
+
+/// Requests of a measurement of latency, of which each connection asks so many in a second.
+const AT_A_PACE: u64 = 8_000;
+const PACE: &str = "--rps=125";
 
 /// Clients of servers of four kinds, which ask a known number of requests.
 struct Load<'a> {
@@ -65,19 +69,16 @@ impl<'a> Load<'a> {
         }
     }
 
-    /// One round. Gives the time in which 99 % of its HTTP requests were answered, in milliseconds.
-    fn round(&self) -> f64 {
-        let percentiles = self.folder.file("percentiles.csv");
-        let of = |path: &Path| path.to_str().expect("UTF-8").to_owned();
-        let csv = of(&percentiles);
-        ab(&["-k", "-e", &csv], HTTP, &self.http);
+    /// One round.
+    fn round(&self) {
+        ab(&["-k"], HTTP, &self.http);
         ab(&[], HTTPS, &self.https);
         let gets = GETS.to_string();
         run(
             "redis-benchmark",
             &["-p", self.redis, "-q", "-c", "4", "-n", &gets, "-t", "get"],
         );
-        let statements = of(&self.folder.file("statements.sql"));
+        let statements = self.file("statements.sql");
         let at = ["-h", "127.0.0.1", "-p", self.postgres, "-U", "admin"];
         run(
             "psql",
@@ -87,9 +88,27 @@ impl<'a> Load<'a> {
             ]
             .concat(),
         );
-        let csv = fs::read_to_string(percentiles).expect("percentiles");
-        let p99 = csv.lines().find_map(|line| line.strip_prefix("99,"));
-        p99.and_then(|ms| ms.parse().ok()).expect("a percentile")
+    }
+
+    /// In how many microseconds 99 % of HTTP requests are answered that come at a fixed rate on 16
+    /// connections, as `bench/live.sh` asks them.
+    fn p99_us(&self) -> u64 {
+        let (requests, log) = (AT_A_PACE.to_string(), self.file("latencies.tsv"));
+        let log_file = format!("--log-file={log}");
+        let how = ["--h1", "-t1", "-c16", PACE, "-n", &requests, &log_file];
+        let said = run("h2load", &[&how[..], &[&self.http]].concat());
+        assert!(said.contains(&format!(" {AT_A_PACE} succeeded, 0 failed")));
+        let latencies = fs::read_to_string(&log).expect("latencies");
+        fs::remove_file(&log).expect("removed"); // h2load appends
+        let of = |line: &str| line.split('\t').nth(2)?.parse().ok();
+        let mut latencies: Vec<u64> = latencies.lines().filter_map(of).collect();
+        assert_eq!(latencies.len() as u64, AT_A_PACE);
+        latencies.sort_unstable();
+        latencies[latencies.len() * 99 / 100]
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.folder.file(name).to_str().expect("UTF-8").to_owned()
     }
 }
 
@@ -180,7 +199,6 @@ impl Agent {
         );
         fs::write(&file, text).expect("written");
         let watcher = Watcher::start(&["agent", "-c", &file]);
-        let watcher = watcher.unwrap_or_else(|(status, said)| panic!("{status}: {said:?}"));
         let page = watcher.hear("wirespan: metrics at ");
         Self {
             watcher,
@@ -240,14 +258,18 @@ fn soak() {
         return;
     };
     let load = Load::new(&lab, https);
-    let before: Vec<f64> = (0..BEFORE).map(|_| load.round()).collect();
+    load.round();
+    let before: Vec<u64> = (0..BEFORE).map(|_| load.p99_us()).collect();
 
     let ports = [lab.told("nginx"), https, load.redis, load.postgres].join(", ");
     let mut agent = Agent::start(&ports);
     let (mut latencies, mut memory) = (Vec::new(), Vec::new());
     let mut changes = CHANGES.iter().cycle();
-    while memory.len() < 8 || agent.began.elapsed() < Duration::from_secs(seconds) {
-        latencies.push(load.round());
+    while memory.len() < 10 || agent.began.elapsed() < Duration::from_secs(seconds) {
+        if memory.len() % PACED == 0 {
+            latencies.push(load.p99_us());
+        }
+        load.round();
         memory.push(agent.memory_kib());
         agent.forget();
         if memory.len() % CHANGE == 0 {
@@ -257,7 +279,9 @@ fn soak() {
 
     let (took, processors) = (agent.began.elapsed(), agent.processors());
     let rounds = memory.len() as u64;
-    let wanted = [HTTP + HTTPS, GETS, SELECTS].map(|requests| [requests * rounds; 2]);
+    let mut wanted = [HTTP + HTTPS, GETS, SELECTS].map(|requests| [requests * rounds; 2]);
+    let paced = AT_A_PACE * latencies.len() as u64;
+    wanted[0] = wanted[0].map(|requests| requests + paced);
     for _ in 0..100 {
         if counted(&agent.page) == wanted {
             break;
@@ -278,9 +302,9 @@ fn soak() {
     until("the backend has all spans", || agent.spans_have_arrived());
     let _ = writeln!(
         std::io::stderr(),
-        "soak: {rounds} rounds of {} requests in {:.0} s, all counted at both ends; memory {warm} KiB \
-         after a quarter, {last} KiB at the end, resident {resident} MiB; {processors:.3} processors; \
-         {} spans exported; p99 of HTTP {:.2} ms, before {:.2} ms (medians)",
+        "soak: {rounds} rounds of {} requests and {paced} more in {:.0} s, all counted at both ends; \
+         memory {tenths:?} KiB at each tenth of it, resident {resident} MiB; {processors:.3} processors; \
+         {} spans exported; p99 of HTTP {} us, before {} us (medians), {latencies:?}, {before:?}",
         HTTP + HTTPS + GETS + SELECTS,
         took.as_secs_f64(),
         agent.spans,

@@ -127,7 +127,6 @@ fn top_shows_what_an_agent_observes_and_says_when_it_has_gone() {
     let port = lab.told("nginx");
     let places = ["--listen", "127.0.0.1:0", "--socket", socket];
     let watcher = Watcher::start(&[&["agent", "--no-tls", "--port", port][..], &places].concat());
-    let watcher = watcher.unwrap_or_else(|(status, said)| panic!("{status}: {said:?}"));
     let options = format!("--socket {socket}");
     let Some(window) = Window::start((110, 16), &options) else {
         return;

@@ -112,14 +112,13 @@ impl Watcher {
     /// The same with TLS libraries.
     pub(crate) fn with_tls(options: &[&str]) -> Self {
         // Programs under test are hardly optimized: the kernel's side must be able to wait for them.
-        let started = Self::start(&[&["tail", "-o", "jsonl", "--buffer", "256"], options].concat());
-        started.unwrap_or_else(|(status, said)| panic!("tail ended with {status}: {said:?}"))
+        Self::start(&[&["tail", "-o", "jsonl", "--buffer", "256"], options].concat())
     }
 
     /// The same with a set of hooks; `None` where the kernel does not offer it.
     pub(crate) fn with_hooks(hooks: Hooks) -> Option<Self> {
         let hooks = hooks.to_string();
-        match Self::start(&["tail", "-o", "jsonl", "--no-tls", "--hooks", &hooks]) {
+        match Self::try_start(&["tail", "-o", "jsonl", "--no-tls", "--hooks", &hooks], &[]) {
             Ok(watcher) => Some(watcher),
             Err((status, said)) => {
                 assert_eq!(status.code(), Some(4), "tail --hooks {hooks}: {said:?}");
@@ -128,14 +127,19 @@ impl Watcher {
         }
     }
 
-    /// Starts `wirespan`, and waits until it observes; how it ended and what it said where it never
-    /// does.
-    pub(crate) fn start(arguments: &[&str]) -> Result<Self, (ExitStatus, Vec<String>)> {
+    /// Starts `wirespan`, and waits until it observes.
+    pub(crate) fn start(arguments: &[&str]) -> Self {
         Self::start_with(arguments, &[])
     }
 
     /// The same with variables in its environment.
-    pub(crate) fn start_with(
+    pub(crate) fn start_with(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        let started = Self::try_start(arguments, variables);
+        started.unwrap_or_else(|(status, said)| panic!("{arguments:?}: {status}: {said:?}"))
+    }
+
+    /// The same; how it ended and what it said where it never observes.
+    fn try_start(
         arguments: &[&str],
         variables: &[(&str, &str)],
     ) -> Result<Self, (ExitStatus, Vec<String>)> {

@@ -89,7 +89,6 @@ fn an_agent_tells_what_each_worker_does() {
     ];
     let more = ["--buffer", "256", "--listen", "127.0.0.1:0"];
     let watcher = Watcher::start(&[&arguments[..], &more].concat());
-    let watcher = watcher.unwrap_or_else(|(status, said)| panic!("{status}: {said:?}"));
     let page = watcher.hear("wirespan: metrics at ");
     load(http, redis);
     let requests = || count(&page, "http_server_request_duration_seconds");

@@ -269,7 +269,6 @@ fn a_recording_of_tls_replays_as_what_was_seen() {
     let filters = ports(&[nginx_port, python_port]);
     let recorder =
         Watcher::start(&[&["record", "-o", path, "--buffer", "256"], &filters[..]].concat());
-    let recorder = recorder.map_err(|(_, said)| said).expect("a recorder");
     let tail = Watcher::with_tls(&filters);
     let mut asked = nginx(nginx_port);
     asked.extend(python(python_port, before));
