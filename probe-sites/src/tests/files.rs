@@ -1,6 +1,7 @@
 //! Whole files: what is said of those without sites, and of damaged ones.
 
 use iced_x86::code_asm::*;
+use std::cell::Cell;
 use std::path::Path;
 
 use proptest::prelude::*;
@@ -11,7 +12,7 @@ use super::stripped_files;
 use crate::elf::Image;
 use crate::file::File;
 use crate::scan::{Exits, Family, Machine};
-use crate::{Reason, fuzz_scan, scan};
+use crate::{Reason, Source, fuzz_scan, scan, scan_from};
 
 fn stub(a: &mut CodeAssembler) {
     a.push(rbx).unwrap();
@@ -163,6 +164,41 @@ fn segments_that_claim_the_same_bytes_over_and_over_are_not_searched_each() {
     let file = &file[..];
     let file = File::new(&file);
     assert_eq!(Image::parse(&file).unwrap().loads().count(), 1);
+}
+
+/// A file with so much behind it that nobody can hold it.
+struct Large {
+    file: Vec<u8>,
+    read: Cell<usize>,
+}
+
+impl Source for Large {
+    fn size(&self) -> u64 {
+        1 << 40
+    }
+
+    fn read(&self, offset: u64, bytes: &mut [u8]) -> bool {
+        self.read.set(self.read.get() + bytes.len());
+        let start = self.file.len().min(offset as usize);
+        let there = bytes.len().min(self.file.len() - start);
+        bytes[..there].copy_from_slice(&self.file[start..start + there]);
+        bytes[there..].fill(0);
+        true
+    }
+}
+
+#[test]
+fn of_a_large_file_only_what_is_looked_at_is_read() {
+    for file in [library(), go_program(), stripped_files::library()].map(|it| it.file()) {
+        let expected = scan(&file);
+        assert!(!expected.found.is_empty());
+        let large = Large {
+            file,
+            read: Cell::new(0),
+        };
+        assert_eq!(scan_from(&large), expected);
+        assert!(large.read.get() < 4 << 20, "{} bytes", large.read.get());
+    }
 }
 
 #[test]
