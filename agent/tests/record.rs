@@ -16,6 +16,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+/// MiB for what these tests, which are one process, do at the same time while probes are attached.
+const ROOM: &str = "64";
+
 const WIRESPAN: &str = env!("CARGO_BIN_EXE_wirespan");
 
 /// How long anything may take; attaching takes seconds where nothing is optimised.
@@ -299,11 +302,16 @@ fn a_replay_of_the_recording_gives_the_lines_that_were_printed() {
     let (v4, v6) = (server("127.0.0.1:0"), server("[::1]:0"));
     let mut before = TcpStream::connect(&v4).expect("a server");
     ask(&mut before, "/unseen", 0);
-    let tail = wirespan(&["tail", "-o", "jsonl", "--record", &recording]);
+    let tail = [
+        "tail", "-o", "jsonl", "--buffer", ROOM, "--record", &recording,
+    ];
+    let tail = wirespan(&tail);
     let Some(watcher) = Watcher::start(&folder, tail) else {
         return;
     };
     let _open = talk(&v4, &v6, &mut before);
+    // For the last server to read what it never answers.
+    thread::sleep(Duration::from_millis(500));
     let (printed, said) = watcher.interrupt();
     assert!(
         said.iter().any(|line| line.contains("passwords")),
@@ -383,7 +391,7 @@ fn a_recording_can_go_through_a_pipe() {
     }
     let folder = Folder::new("pipe");
     let v4 = server("127.0.0.1:0");
-    let record = wirespan(&["record", "-o", "-"]);
+    let record = wirespan(&["record", "-o", "-", "--buffer", ROOM]);
     let Some(watcher) = Watcher::start(&folder, record) else {
         return;
     };
@@ -399,7 +407,8 @@ fn a_recording_can_go_through_a_pipe() {
         let path = recording.to_str().expect("UTF-8");
         let replayed = run(&["replay", "--quiet", "-o", "jsonl", path]);
         let text = String::from_utf8(replayed.stdout).expect("UTF-8");
-        assert_eq!(text.matches("\"target\":\"/piped\"").count(), 2, "{text}");
+        let count = text.matches("\"target\":\"/piped\"").count();
+        assert_eq!(count, 2, "{path}: {said:#?}");
     }
 }
 
