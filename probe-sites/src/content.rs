@@ -23,6 +23,10 @@ pub(crate) fn version(image: &Image<'_>, family: Family) -> Option<String> {
 
 /// A TLS library that is in the file by its constants: names of source files in its error messages.
 pub(crate) fn trace(image: &Image<'_>) -> Option<Reason> {
+    image.trace.get_or_init(|| search(image)).clone()
+}
+
+fn search(image: &Image<'_>) -> Option<Reason> {
     const TRACES: [(&[u8], Reason); 4] = [
         (b"ssl/ssl_lib.cc\0", Reason::Stripped(Family::BoringSsl)),
         (b"ssl/ssl_lib.c\0", Reason::Stripped(Family::OpenSsl)),

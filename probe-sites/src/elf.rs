@@ -56,6 +56,8 @@ pub(crate) struct Image<'a> {
     segments: Vec<ProgramHeader>,
     sections: Vec<Section<'a>>,
     context: Ctx,
+    /// What its constants say, once somebody has asked ([`crate::content::trace`]).
+    pub(crate) trace: OnceCell<Option<Reason>>,
     /// Pointers that the loader fills in: place and value before the file is moved.
     pointers: OnceCell<HashMap<u64, u64>>,
 }
@@ -150,6 +152,7 @@ impl<'a> Image<'a> {
             segments: segments(file, &header, context)?,
             sections: Vec::new(),
             context,
+            trace: OnceCell::new(),
             pointers: OnceCell::new(),
         };
         image.sections = image.read_sections(&header);
@@ -227,7 +230,12 @@ impl<'a> Image<'a> {
             })
     }
 
-    /// Those that are not executable.
+    /// Those that are executable.
+    pub(crate) fn code(&self) -> impl Iterator<Item = Load> {
+        self.loads().filter(|load| load.executable)
+    }
+
+    /// Those that are not.
     pub(crate) fn constants(&self) -> impl Iterator<Item = Load> {
         self.loads().filter(|load| !load.executable)
     }
@@ -235,15 +243,13 @@ impl<'a> Image<'a> {
     /// The code at an address, up to the end of the executable segment: at least a hundred
     /// thousand bytes of it.
     pub(crate) fn code_at(&self, address: u64) -> Option<&'a [u8]> {
-        let mut code = self.loads().filter(|load| load.executable);
-        let (offset, left) = code.find_map(|load| from(&load, address))?;
+        let (offset, left) = self.code().find_map(|load| from(&load, address))?;
         self.file.near(offset, left)
     }
 
     /// Where in the file the code at an address is: what a uprobe is attached to.
     pub(crate) fn file_offset(&self, address: u64) -> Option<u64> {
-        let mut code = self.loads().filter(|load| load.executable);
-        code.find_map(|load| load.offset(address))
+        self.code().find_map(|load| load.offset(address))
     }
 
     /// Functions that the file defines by one of these names, of the dynamic table first.

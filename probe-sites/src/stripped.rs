@@ -213,7 +213,7 @@ fn constants(image: &Image<'_>, bytes: &[u8]) -> impl Iterator<Item = (Load, u64
 /// end of these bytes, as every call and `lea` does, or absolute. Some are none, by chance.
 fn references(image: &Image<'_>, targets: &[u64]) -> Vec<(u64, u64)> {
     let mut found = Vec::new();
-    for load in image.loads().filter(|load| load.executable) {
+    for load in image.code() {
         image.file().windows(load.range.clone(), 3, |offset, code| {
             let Some(start) = load.address_of(offset) else {
                 return true;
